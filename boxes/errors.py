@@ -1,0 +1,39 @@
+class InputError(Exception):
+    """What a user gave cannot be used: says which file, item, field and value.
+
+    The command line prints it as one line and ends with status 2.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: object = None,
+        item: object = None,
+        field: str | None = None,
+        value: object = None,
+    ) -> None:
+        self.reason, self.file, self.item, self.field = reason, file, item, field
+        self.value = value
+        super().__init__(self._line())
+
+    def _line(self) -> str:
+        place = [] if self.file is None else [str(self.file)]
+        if self.item is not None:
+            place.append(f"item {_short(self.item)}")
+        if self.field is not None:
+            place.append(f"field {self.field}")
+        line = ": ".join([*place, self.reason])
+        if self.value is not None:
+            line += f", got {_short(self.value)}"
+        return line
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    text = (
+        text.encode("unicode_escape", "backslashreplace").decode("ascii")
+        if not text.isprintable()
+        else text
+    )
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,27 @@
+"""The `smallobj` command: one file a command, which imports its rooms when it is called."""
+
+import sys
+
+import typer
+
+from smallobj.boxes.errors import InputError
+
+app = typer.Typer(
+    name="smallobj",
+    help="Find small objects in large photographs: train detectors, predict, tune, fuse, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; ends with status 2 and one line where the input is at fault."""
+    try:
+        app(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
