@@ -4,8 +4,6 @@ import sys
 
 import typer
 
-from smallobj.boxes.errors import InputError
-
 app = typer.Typer(
     name="smallobj",
     help="Find small objects in large photographs: train detectors, predict, tune, fuse, evaluate.",
@@ -19,9 +17,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends with status 2 and one line where the input is at fault."""
     try:
         app(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        from smallobj.boxes import InputError  # numpy would double the time of --help
+
+        if not isinstance(error, InputError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
