@@ -1,0 +1,118 @@
+"""The rows of several tables side by side, ordered by image, class and falling weighted score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smallobj.boxes import Array, BoxTable, Classes, Images
+from smallobj.boxes.compiled import over_image_ranges
+from smallobj.ensemble.kernels import order_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Rows of R tables over the same N images, one table after the other."""
+
+    images: Images
+    classes: Classes
+    starts: NDArray[np.int64]  # [R, N + 1], rows of table r in image i: starts[r, i] to [r, i + 1]
+    offsets: NDArray[np.int64]  # [N + 1], places for the rows of an image, all tables together
+    xyxy: Array  # [M, 4]
+    label: NDArray[np.int32]  # [M]
+    score: Array  # [M]
+
+    @classmethod
+    def of(cls, tables: Sequence[BoxTable]) -> "Pool":
+        """Pool tables of the same images and classes.
+
+        Raises ValueError where they differ, have no scores, or hold a value that is not finite.
+        """
+        if not tables:
+            raise ValueError("no tables to fuse")
+        first = tables[0]
+        for table in tables:
+            if table.images.ids != first.images.ids or table.classes != first.classes:
+                raise ValueError("the tables are not over the same images and classes")
+        shifts = np.cumsum([0, *(len(table) for table in tables[:-1])])
+        pool = cls(
+            images=_known_sizes(tables),
+            classes=first.classes,
+            starts=np.stack([t.offsets + s for t, s in zip(tables, shifts, strict=True)]),
+            offsets=np.sum([table.offsets for table in tables], axis=0),
+            xyxy=_column([table.xyxy for table in tables]),
+            label=_column([table.label for table in tables]),
+            score=_column([_score(table) for table in tables]),
+        )
+        if not (np.isfinite(pool.xyxy.sum()) and np.isfinite(pool.score.sum())):
+            raise ValueError("a coordinate or score is not finite")
+        return pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Rows of a pool in the order fusion takes them; image i fills places offsets[i] onward."""
+
+    row: NDArray[np.int64]  # [M], row of the pool
+    run: NDArray[np.int32]  # [M], table it came from
+    key: Array  # [M], score x weight
+    counts: NDArray[np.int64]  # [N], places filled
+
+
+def order_pool(pool: Pool, weights: Sequence[float], skip: float) -> Order:
+    """Order rows of score >= skip by class, then score x weight falling, then run, then row."""
+    places = len(pool.score)
+    order = Order(
+        row=np.empty(places, np.int64),
+        run=np.empty(places, np.int32),
+        key=np.empty(places),
+        counts=np.empty(len(pool.images), np.int64),
+    )
+    weight = np.asarray(weights, np.float64)
+    longest = int(np.diff(pool.offsets).max(initial=0))
+
+    def work(first: int, last: int) -> None:
+        order_images(
+            first,
+            last,
+            pool.starts,
+            pool.offsets,
+            pool.score,
+            pool.label,
+            weight,
+            skip,
+            len(pool.classes),
+            longest,
+            order.row,
+            order.run,
+            order.key,
+            order.counts,
+        )
+
+    over_image_ranges(work, pool.offsets)
+    return order
+
+
+def _known_sizes(tables: Sequence[BoxTable]) -> Images:
+    images = tables[0].images
+    if all(table.images == images for table in tables):
+        return images
+    return Images(
+        ids=images.ids,
+        width=np.max([table.images.width for table in tables], axis=0),
+        height=np.max([table.images.height for table in tables], axis=0),
+    )
+
+
+def _score(table: BoxTable) -> Array:
+    if table.score is None:
+        raise ValueError("a table without scores cannot be fused")
+    return table.score
+
+
+def _column(columns: list[NDArray]) -> NDArray:
+    if len(columns) > 1:
+        return np.concatenate(columns)
+    # a column that cannot be written to would have the kernels compiled once more
+    return np.require(columns[0], requirements="W")
