@@ -1,0 +1,89 @@
+"""The one decorator of compiled kernels, and the thread pool that runs them over ranges of images.
+
+A kernel's cached code is renewed when its own file changes, not when another file does: compiled
+functions that a kernel calls belong into the kernel's file. Call a kernel with one set of array
+types only (C-contiguous, as BoxTable's columns are); each further set is compiled again, and two
+processes that compile different sets of one kernel at the same moment could mix up their files.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+_RANGES_PER_THREAD = 4  # so that a thread which got the crowded images does not keep all waiting
+
+
+class _ForgivingCache(FunctionCache):
+    """numba's cache of machine code, for which a full disk or a damaged file is a miss."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever unpickling a damaged file may raise: compile again
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # also where the index that is to be extended is damaged
+            self.disable()
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile a kernel at its first call, without the GIL, and keep the machine code on disk.
+
+    The code is kept in __pycache__ beside the kernel, else in the user's cache folder; where
+    neither can be written it is compiled anew in every process.
+    """
+    kernel: Any = numba.njit(nogil=True)(function)
+    try:
+        kernel._cache = _ForgivingCache(function)
+    except RuntimeError:  # numba's word for: no folder to write to
+        return kernel
+    return kernel
+
+
+def cpu_count() -> int:
+    """Number of CPU cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def over_image_ranges(
+    work: Callable[[int, int], Result], offsets: NDArray[np.int64], *, threads: int | None = None
+) -> list[Result]:
+    """Run `work(start, stop)` over ranges of images on all cores; results in the ranges' order.
+
+    offsets [N + 1] are a table's (any never falling cost will do): every range gets about as many
+    rows, and every image is in exactly one range. `threads` None means all cores, 1 runs in the
+    caller's thread. `work` should spend its time in a compiled kernel. Its error is raised here.
+    """
+    threads = cpu_count() if threads is None else threads
+    ranges = image_ranges(offsets, threads * _RANGES_PER_THREAD if threads > 1 else 1)
+    if threads <= 1 or len(ranges) <= 1:
+        return [work(start, stop) for start, stop in ranges]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda span: work(*span), ranges))
+
+
+def image_ranges(offsets: NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
+    """At most `parts` ranges (start, stop) of images with about equal numbers of rows.
+
+    offsets [N + 1]. An image counts as one row more than it has, so that empty ones are shared out.
+    """
+    images = len(offsets) - 1
+    cost = offsets + np.arange(images + 1)
+    wanted = np.linspace(cost[0], cost[-1], parts + 1)[1:-1]
+    cuts = [0, *np.searchsorted(cost, wanted).tolist(), images]
+    return [(start, stop) for start, stop in pairwise(cuts) if stop > start]
