@@ -1,0 +1,20 @@
+"""Detectors by name, one file each; import a new one here and it is trained, tested, exported."""
+
+from smallobj.detectors import centernet
+from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
+from smallobj.detectors.loading import describe, load_detector
+from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
+
+__all__ = [
+    "Candidates",
+    "Detector",
+    "DetectorConfig",
+    "Target",
+    "build_detector",
+    "centernet",
+    "describe",
+    "detector_class",
+    "list_detectors",
+    "load_detector",
+    "register",
+]

@@ -1,0 +1,208 @@
+"""CenterNet: every object is a peak in a heat map of its class.
+
+Zhou, Wang, Krahenbuhl 2019, "Objects as Points" (https://arxiv.org/abs/1904.07850). The box is
+learnt the way of TTFNet (Liu et al. 2019, https://arxiv.org/abs/1909.00700): distances to the four
+sides, GIoU loss, at every place near the centre, which from random weights learns much faster than
+size and offset at the one place of the peak.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from smallobj.detectors.backbone import Pyramid
+from smallobj.detectors.base import Detector, DetectorConfig, Target
+from smallobj.detectors.layers import ConvNormAct, UNetDecoder, conv_start, prior_bias
+from smallobj.detectors.registry import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class CenterNetConfig(DetectorConfig):
+    """Settings of CenterNet."""
+
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {
+            "backbone": "resnet10t",
+            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            "coarsest": 16,
+            "width": 32,
+        },
+        "small": {
+            "backbone": "resnet10t",
+            "backbone_options": {"channels": (32, 64, 128, 256), "stem_width": 32},
+            "coarsest": 32,
+            "width": 48,
+        },
+        "medium": {"backbone": "resnet18d", "width": 64},
+        "large": {"backbone": "resnet34d", "width": 128},
+    }
+
+    heat_stride: int = 4  # pixels of the input a place of the heat map: 2 or 4
+    coarsest: int = 32  # stride of the encoder's last map; batches must be multiples
+    width: int = 64  # channels of the decoder's finest map and of the head
+    radius: float = 0.54  # of the half box the heat of an object covers
+    box_weight: float = 5.0  # of the box loss beside the heat loss's 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._one_of("heat_stride", (2, 4))
+        self._one_of("coarsest", (8, 16, 32))
+        self._between("width", 1, 4096)
+        self._between("radius", 0.01, 1)
+        self._between("box_weight", 0, 1000)
+
+
+@register("centernet")
+class CenterNet(Detector):
+    """Peaks of a class's heat map, with distances to the four sides of the box.
+
+    Raw: `heat` [B, C, h, w] logits; `sides` [B, 4, h, w] log of the distances from a place's
+    centre to left, top, right and bottom, in strides.
+    """
+
+    Config = CenterNetConfig
+    config: CenterNetConfig
+
+    def __init__(self, config: CenterNetConfig) -> None:
+        super().__init__(config, stride=config.coarsest)
+        width = config.width
+        self.encoder = Pyramid(
+            config.backbone,
+            config.backbone_options,
+            finest=config.heat_stride,
+            coarsest=config.coarsest,
+        )
+        self.decoder = UNetDecoder(self.encoder.channels, width)
+        self.heat = nn.Sequential(
+            ConvNormAct(width, width), conv_start(width, config.num_classes, prior_bias(0.01))
+        )
+        # Boxes start at about 24 px, the middle (in logarithm) of 10 to 60 px.
+        start = math.log(12 / config.heat_stride)
+        self.sides = nn.Sequential(ConvNormAct(width, width), conv_start(width, 4, start))
+
+    def network(self, x: Tensor) -> dict[str, Tensor]:
+        """See Detector."""
+        shared = self.decoder(self.encoder(x))
+        return {"heat": self.heat(shared), "sides": self.sides(shared)}
+
+    def losses(
+        self, raw: Mapping[str, Tensor], targets: Sequence[Target], image_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Focal loss of the heat, GIoU loss of the boxes near a centre; each a mean over boxes."""
+        truth = _Truth(targets, raw["heat"], self.config)
+        xyxy = self._xyxy(raw["sides"])
+        count = max(1, len(truth.xyxy))
+        place, weight = truth.box_places()
+        box = generalized_box_iou_loss(
+            xyxy.flatten(0, 1)[place[:, 0]], truth.xyxy[place[:, 1]], reduction="none"
+        )
+        return {
+            "heat": heat_focal_loss(raw["heat"], truth.heat()) / count,
+            "box": self.config.box_weight * (box * weight).sum() / count,
+        }
+
+    def boxes(
+        self, raw: Mapping[str, Tensor], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of places that are the highest of their 3 x 3 neighbourhood, else 0; boxes."""
+        heat = raw["heat"].float().sigmoid()
+        peak = heat * (F.max_pool2d(heat, 3, stride=1, padding=1) == heat)
+        return peak.flatten(2).transpose(1, 2), self._xyxy(raw["sides"].float())
+
+    def _xyxy(self, sides: Tensor) -> Tensor:
+        """Boxes [B, h * w, 4] in pixels, unclipped."""
+        stride = self.config.heat_stride
+        x, y = place_centres(sides, stride)
+        # exp(7) strides are 4,000 px; more would only overflow.
+        left, top, right, bottom = (sides.clamp(max=7.0).exp() * stride).unbind(1)
+        corners = torch.stack((x - left, y - top, x + right, y + bottom), dim=-1)
+        return corners.flatten(1, 2)
+
+
+def place_centres(like: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates x [w] and y [h, 1] of the places of a map [..., h, w]."""
+    height, width = like.shape[-2:]
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * stride
+    y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) * stride
+    return x, y[:, None]
+
+
+def heat_focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
+    """The penalty-reduced focal loss of CornerNet and CenterNet, summed.
+
+    logits and heat [B, C, h, w]; heat in 0..1, exactly 1 at a centre.
+    """
+    probability = logits.sigmoid()
+    at_centre = -((1 - probability) ** 2) * F.logsigmoid(logits)
+    elsewhere = -((1 - heat) ** 4) * probability**2 * F.logsigmoid(-logits)
+    return torch.where(heat == 1, at_centre, elsewhere).sum()
+
+
+class _Truth:
+    """The boxes of a batch, and what they want of the places of a map [B, C, h, w]."""
+
+    def __init__(self, targets: Sequence[Target], heat: Tensor, config: CenterNetConfig) -> None:
+        self.shape = heat.shape
+        self.stride = config.heat_stride
+        counts = torch.tensor([len(t.label) for t in targets])
+        self.xyxy = torch.cat([t.xyxy for t in targets])
+        self.label = torch.cat([t.label for t in targets])
+        self.image = torch.repeat_interleave(torch.arange(len(targets)), counts).to(heat.device)
+        self.bump = self._bumps(config.radius)
+
+    def _bumps(self, radius: float) -> Tensor:
+        """Heat of each box alone, [M, h, w]: 1 at the place of its centre, 0 beyond the radius.
+
+        An ellipse of the box's own ratio, as TTFNet has it; at least the one place.
+        """
+        height, width = self.shape[2:]
+        centre = (self.xyxy[:, :2] + self.xyxy[:, 2:]) / 2 / self.stride
+        reach = (self.xyxy[:, 2:] - self.xyxy[:, :2]) / 2 / self.stride * radius
+        columns = _bell(width, centre[:, 0], reach[:, 0])
+        rows = _bell(height, centre[:, 1], reach[:, 1])
+        return rows[:, :, None] * columns[:, None, :]
+
+    def heat(self) -> Tensor:
+        """The heat map of every class, [B, C, h, w]; where boxes overlap the hotter counts."""
+        images, classes, height, width = self.shape
+        heat = self.bump.new_zeros(images * classes, height * width)
+        row = self.image * classes + self.label
+        bump = self.bump.flatten(1)
+        heat.scatter_reduce_(0, row[:, None].expand_as(bump), bump, "amax")
+        return heat.view(self.shape)
+
+    def box_places(self) -> tuple[Tensor, Tensor]:
+        """Places near a centre with the box each learns, [K, 2] (place, box), and weights [K].
+
+        A place between several boxes learns the smallest. The weights of a box sum to 1.
+        """
+        images, _, height, width = self.shape
+        area = (self.xyxy[:, 2:] - self.xyxy[:, :2]).prod(dim=1)
+        # From the largest to the smallest: what is written last stays.
+        order = area.argsort(descending=True, stable=True)
+        box, y, x = self.bump[order].nonzero(as_tuple=True)
+        box = order[box]
+        place = (self.image[box] * height + y) * width + x
+        owner = torch.full((images * height * width,), -1, device=place.device)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device)
+        owner.scatter_reduce_(0, place, rank[box], "amax")
+        mine = owner[place] == rank[box]
+        box, place, weight = box[mine], place[mine], self.bump[box, y, x][mine]
+        total = weight.new_zeros(len(self.xyxy)).index_add_(0, box, weight)
+        return torch.stack((place, box), dim=1), weight / total[box]
+
+
+def _bell(length: int, centre: Tensor, reach: Tensor) -> Tensor:
+    """A bell [M, length] around the place that holds each centre, cut beyond its reach."""
+    middle = centre.floor().clamp(0, length - 1)[:, None]
+    distance = torch.arange(length, device=centre.device) - middle
+    whole = reach.floor()[:, None]
+    sigma = (2 * whole + 1) / 6
+    return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance.abs() <= whole)

@@ -1,0 +1,52 @@
+"""Small building blocks that detectors share."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch norm, ReLU; He initialisation."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
+        conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        super().__init__(conv, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+
+
+class UNetDecoder(nn.Module):
+    """From the coarsest map up: double the size, join the finer map, mix.
+
+    `width` channels at the finest map, twice as many a level coarser, at most four times.
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        widths = [min(width * 2**i, width * 4) for i in range(len(channels))]
+        self.top = ConvNormAct(channels[-1], widths[-1], kernel=1)
+        steps = list(zip(channels[:-1], widths[:-1], widths[1:], strict=True))
+        self.skip = nn.ModuleList(ConvNormAct(c, w, kernel=1) for c, w, _ in steps)
+        self.down = nn.ModuleList(ConvNormAct(upper, w, kernel=1) for _, w, upper in steps)
+        self.mix = nn.ModuleList(ConvNormAct(w, w) for _, w, _ in steps)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The finest map [B, width, h, w] of maps given finest first."""
+        x = self.top(maps[-1])
+        for i in reversed(range(len(self.mix))):
+            lifted = F.interpolate(self.down[i](x), scale_factor=2.0, mode="nearest")
+            x = self.mix[i](self.skip[i](maps[i]) + lifted)
+        return x
+
+
+def prior_bias(probability: float) -> float:
+    """The logit at which a sigmoid starts from `probability` (Lin et al. 2017, focal loss)."""
+    return -math.log((1 - probability) / probability)
+
+
+def conv_start(channels_in: int, channels_out: int, start: float) -> nn.Conv2d:
+    """A 1 x 1 convolution whose output is at first about `start` everywhere."""
+    conv = nn.Conv2d(channels_in, channels_out, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, start)  # type: ignore[arg-type]
+    return conv
