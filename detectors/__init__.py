@@ -1,6 +1,6 @@
 """Detectors by name, one file each; import a new one here and it is trained, tested, exported."""
 
-from smallobj.detectors import centernet
+from smallobj.detectors import centernet, fcos
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
 from smallobj.detectors.loading import describe, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
@@ -14,6 +14,7 @@ __all__ = [
     "centernet",
     "describe",
     "detector_class",
+    "fcos",
     "list_detectors",
     "load_detector",
     "register",
