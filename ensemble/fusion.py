@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,10 @@ def fuse_ordered(
         )
 
     over_image_ranges(work, pool.offsets, threads=threads)
-    return [_table(pool, slots, counts[k], xyxy[k], label[k], score[k]) for k in range(len(rules))]
+    return [
+        _table(pool, slots, counts[k], xyxy=xyxy[k], label=label[k], score=score[k])
+        for k in range(len(rules))
+    ]
 
 
 def clip_scores(table: BoxTable) -> tuple[BoxTable, int]:
@@ -95,22 +99,11 @@ def clip_scores(table: BoxTable) -> tuple[BoxTable, int]:
 
 
 def _table(
-    pool: Pool,
-    slots: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    xyxy: NDArray[np.float64],
-    label: NDArray[np.int32],
-    score: NDArray[np.float64],
+    pool: Pool, slots: NDArray[np.int64], counts: NDArray[np.int64], **columns: Any
 ) -> BoxTable:
+    """Close the gaps that images with fewer boxes than slots leave."""
     offsets = np.concatenate([[0], np.cumsum(counts)])
     if offsets[-1] < slots[-1]:
         rows = np.arange(offsets[-1]) + np.repeat(slots[:-1] - offsets[:-1], counts)
-        xyxy, label, score = xyxy[rows], label[rows], score[rows]
-    return BoxTable(
-        images=pool.images,
-        classes=pool.classes,
-        offsets=offsets,
-        xyxy=xyxy,
-        label=label,
-        score=score,
-    )
+        columns = {name: column[rows] for name, column in columns.items()}
+    return BoxTable(images=pool.images, classes=pool.classes, offsets=offsets, **columns)

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917 - compiled code takes its columns by position
 """The compiled kernels of the room, all in this file: the cache of one is renewed with its file.
 
 Weighted boxes fusion follows Solovyev, Wang, Gabruseva, "Weighted boxes fusion", arXiv:1910.13302;
@@ -11,7 +12,8 @@ from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
 _INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
-AVG, MAX, BOX_AND_MODEL_AVG, ABSENT_MODEL_AWARE_AVG = range(4)  # as in CONFIDENCE_RULES
+_MAX, _BOX_AND_MODEL_AVG, _ABSENT_MODEL_AWARE_AVG = 1, 2, 3  # places in CONFIDENCE_RULES
+_TOTAL, _BOXES, _BOX_WEIGHTS, _RUN_WEIGHTS, _HIGHEST = range(5)  # what is summed of a cluster
 
 
 @compiled
@@ -31,6 +33,10 @@ def order_images(
     out_key: Array,
     out_counts: NDArray[np.int64],
 ) -> None:
+    """Order the rows of images first to last by class, then score x weight falling, run, row.
+
+    The columns are those of a `Pool`, the results those of an `Order`. longest: most rows an image.
+    """
     row = np.empty(longest, np.int64)
     run = np.empty(longest, np.int32)
     key = np.empty(longest)
@@ -57,7 +63,7 @@ def order_images(
             ends[c] += 1
         low = 0
         for c in range(classes):
-            sort_falling(key, order, spare, low, ends[c])
+            _sort_falling(key, order, spare, low, ends[c])
             low = ends[c]
         place = offsets[image]
         for k in range(count):
@@ -68,7 +74,230 @@ def order_images(
 
 
 @compiled
-def sort_falling(
+def fuse_images(
+    first: int,
+    last: int,
+    # an Order
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    row: NDArray[np.int64],
+    run: NDArray[np.int32],
+    key: Array,
+    # the columns of its Pool
+    xyxy: Array,
+    label: NDArray[np.int32],
+    score: Array,
+    width: NDArray[np.int32],
+    height: NDArray[np.int32],
+    # settings
+    weights: Array,
+    iou: float,
+    skip: float,
+    rules: NDArray[np.int64],
+    overflow: bool,
+    cap: int,
+    # results
+    slots: NDArray[np.int64],
+    out_xyxy: Array,
+    out_label: NDArray[np.int32],
+    out_score: Array,
+    out_counts: NDArray[np.int64],
+) -> None:
+    """Fuse images first to last under K confidence rules at once.
+
+    slots [N + 1]: image i fills rows slots[i] onward of out_xyxy [K, S, 4], out_label and
+    out_score [K, S]; out_counts [K, N] says how many. cap: most boxes an image.
+    """
+    longest = 0
+    for image in range(first, last):
+        longest = max(longest, counts[image])
+    fused = np.empty((longest, 5))  # corners and area of the fused boxes of an image
+    sums = np.empty((longest, 5))
+    seen = np.empty((longest, len(weights)), np.bool_)  # runs that have a box in a cluster
+    fused_label = np.empty(longest, np.int32)
+    confidence = np.empty(longest)
+    best = np.empty(longest, np.int64)
+    spare = np.empty(longest, np.int64)
+    whole, heaviest = weights.sum(), weights.max()
+
+    for image in range(first, last):
+        clusters = 0
+        begin = 0  # first cluster of the class at hand
+        current = -1
+        for place in range(offsets[image], offsets[image] + counts[image]):
+            m = row[place]
+            if score[m] < skip:
+                continue
+            x1, y1 = _cut(xyxy[m, 0], width[image]), _cut(xyxy[m, 1], height[image])
+            x2, y2 = _cut(xyxy[m, 2], width[image]), _cut(xyxy[m, 3], height[image])
+            if x2 <= x1 or y2 <= y1:
+                continue
+            if label[m] != current:
+                current = label[m]
+                begin = clusters
+            match = _highest_overlap(fused, begin, clusters, x1, y1, x2, y2, iou)
+            if match < 0:
+                match = clusters
+                clusters += 1
+                _put(fused, match, x1, y1, x2, y2)
+                fused_label[match] = current
+                sums[match] = 0
+                seen[match] = False
+            k, r = key[place], run[place]
+            _count(sums, match, k, weights[r], seen[match, r])
+            seen[match, r] = True
+            if sums[match, _BOXES] > 1 and sums[match, _TOTAL] > 0:
+                _move(fused, match, x1, y1, x2, y2, k / sums[match, _TOTAL])
+        for j in range(len(rules)):
+            for c in range(clusters):
+                best[c] = c
+                confidence[c] = _confidence(
+                    rules[j], overflow, sums, c, len(weights), whole, heaviest
+                )
+            _sort_falling(confidence, best, spare, 0, clusters)
+            out_counts[j, image] = min(clusters, cap)
+            for k in range(out_counts[j, image]):
+                c, slot = best[k], slots[image] + k
+                out_score[j, slot] = confidence[c]
+                out_label[j, slot] = fused_label[c]
+                out_xyxy[j, slot, 0] = _cut(fused[c, 0], width[image])
+                out_xyxy[j, slot, 1] = _cut(fused[c, 1], height[image])
+                out_xyxy[j, slot, 2] = _cut(fused[c, 2], width[image])
+                out_xyxy[j, slot, 3] = _cut(fused[c, 3], height[image])
+
+
+@compiled
+def suppress_images(
+    first: int,
+    last: int,
+    offsets: NDArray[np.int64],
+    row: NDArray[np.int64],
+    xyxy: Array,
+    label: NDArray[np.int32],
+    iou: float,
+    keep: NDArray[np.bool_],
+) -> None:
+    """Mark in keep [M] the boxes that greedy suppression leaves, of images first to last.
+
+    row [M]: the rows of image i, ordered by class and falling score, from offsets[i] on.
+    """
+    longest = 0
+    for image in range(first, last):
+        longest = max(longest, offsets[image + 1] - offsets[image])
+    kept = np.empty((longest, 5))  # corners and area
+    for image in range(first, last):
+        count = 0
+        current = -1
+        for place in range(offsets[image], offsets[image + 1]):
+            m = row[place]
+            if label[m] != current:
+                current = label[m]
+                count = 0
+            x1, y1, x2, y2 = xyxy[m, 0], xyxy[m, 1], xyxy[m, 2], xyxy[m, 3]
+            if _highest_overlap(kept, 0, count, x1, y1, x2, y2, iou) < 0:
+                keep[m] = True
+                _put(kept, count, x1, y1, x2, y2)
+                count += 1
+
+
+@compiled
+def _highest_overlap(
+    boxes: Array, begin: int, end: int, x1: float, y1: float, x2: float, y2: float, iou: float
+) -> int:
+    """Which of boxes[begin:end] overlaps one box most, by IoU above `iou`; -1 where none does."""
+    own = (x2 - x1) * (y2 - y1)
+    match = -1
+    highest = iou
+    for c in range(begin, end):
+        w = min(x2, boxes[c, 2]) - max(x1, boxes[c, 0])
+        if w <= 0:
+            continue
+        h = min(y2, boxes[c, 3]) - max(y1, boxes[c, 1])
+        if h <= 0:
+            continue
+        inner = w * h
+        union = boxes[c, 4] + own - inner
+        if inner > highest * union:
+            highest = inner / union
+            match = c
+    return match
+
+
+@compiled
+def _put(boxes: Array, place: int, x1: float, y1: float, x2: float, y2: float) -> None:
+    boxes[place, 0] = x1
+    boxes[place, 1] = y1
+    boxes[place, 2] = x2
+    boxes[place, 3] = y2
+    boxes[place, 4] = (x2 - x1) * (y2 - y1)
+
+
+@compiled
+def _count(sums: Array, cluster: int, key: float, weight: float, run_seen: bool) -> None:
+    sums[cluster, _TOTAL] += key
+    sums[cluster, _BOXES] += 1
+    sums[cluster, _BOX_WEIGHTS] += weight
+    sums[cluster, _HIGHEST] = max(sums[cluster, _HIGHEST], key)
+    if not run_seen:
+        sums[cluster, _RUN_WEIGHTS] += weight
+
+
+@compiled
+def _move(
+    fused: Array, cluster: int, x1: float, y1: float, x2: float, y2: float, share: float
+) -> None:
+    """Move a fused box towards one more box; a running mean stays finite at the lowest scores."""
+    _put(
+        fused,
+        cluster,
+        fused[cluster, 0] + (x1 - fused[cluster, 0]) * share,
+        fused[cluster, 1] + (y1 - fused[cluster, 1]) * share,
+        fused[cluster, 2] + (x2 - fused[cluster, 2]) * share,
+        fused[cluster, 3] + (y2 - fused[cluster, 3]) * share,
+    )
+
+
+@compiled
+def _confidence(
+    rule: int,
+    overflow: bool,
+    sums: Array,
+    cluster: int,
+    runs: int,
+    whole: float,
+    heaviest: float,
+) -> float:
+    """Score of a cluster; whole: sum of all runs' weights, heaviest: the largest of them."""
+    if rule == _MAX:
+        return sums[cluster, _HIGHEST] / heaviest
+    if rule == _BOX_AND_MODEL_AVG:
+        return (
+            sums[cluster, _TOTAL]
+            / sums[cluster, _BOX_WEIGHTS]
+            * min(sums[cluster, _RUN_WEIGHTS] / whole, 1.0)
+        )
+    if rule == _ABSENT_MODEL_AWARE_AVG:
+        return sums[cluster, _TOTAL] / (
+            sums[cluster, _BOX_WEIGHTS] + max(whole - sums[cluster, _RUN_WEIGHTS], 0.0)
+        )
+    if overflow:
+        return sums[cluster, _TOTAL] / whole
+    return (
+        sums[cluster, _TOTAL]
+        / sums[cluster, _BOXES]
+        * min(float(runs), sums[cluster, _BOXES])
+        / whole
+    )
+
+
+@compiled
+def _cut(coordinate: float, limit: int) -> float:
+    """A coordinate within its image; a limit of 0 is unknown and cuts nothing."""
+    return min(max(coordinate, 0.0), float(limit)) if limit > 0 else coordinate
+
+
+@compiled
+def _sort_falling(
     key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], low: int, high: int
 ) -> None:
     """Sort order[low:high] so that key[order] falls; equal keys keep their order."""
@@ -99,8 +328,7 @@ def _merge_falling(
     if key[order[middle - 1]] >= key[order[middle]]:
         return
     spare[low:middle] = order[low:middle]
-    a = low
-    b = middle
+    a, b = low, middle
     for k in range(low, high):
         if a == middle:
             break
@@ -110,203 +338,3 @@ def _merge_falling(
         else:
             order[k] = spare[a]
             a += 1
-
-
-@compiled
-def fuse_images(
-    first: int,
-    last: int,
-    # rows in order
-    offsets: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    row: NDArray[np.int64],
-    run: NDArray[np.int32],
-    key: Array,
-    # columns of the pool
-    xyxy: Array,
-    label: NDArray[np.int32],
-    score: Array,
-    width: NDArray[np.int32],
-    height: NDArray[np.int32],
-    # settings
-    weights: Array,
-    iou: float,
-    skip: float,
-    rules: NDArray[np.int64],
-    overflow: bool,
-    cap: int,
-    # results
-    slots: NDArray[np.int64],
-    out_xyxy: Array,
-    out_label: NDArray[np.int32],
-    out_score: Array,
-    out_counts: NDArray[np.int64],
-) -> None:
-    """Fuse images first to last under K confidence rules at once.
-
-    slots [N + 1]: image i fills rows slots[i] onward of out_xyxy [K, S, 4], out_label and
-    out_score [K, S]; out_counts [K, N] says how many. cap: most boxes an image.
-    """
-    longest = 0
-    for image in range(first, last):
-        longest = max(longest, counts[image])
-    box = np.empty((longest, 4))  # the fused boxes of an image
-    area = np.empty(longest)
-    sums = np.empty((longest, 5))  # see _confidence
-    seen = np.empty((longest, len(weights)), np.bool_)
-    cluster_label = np.empty(longest, np.int32)
-    confidence = np.empty(longest)
-    best = np.empty(longest, np.int64)
-    spare = np.empty(longest, np.int64)
-    total, largest = weights.sum(), weights.max()
-
-    for image in range(first, last):
-        right = np.float64(width[image]) if width[image] > 0 else np.inf
-        bottom = np.float64(height[image]) if height[image] > 0 else np.inf
-        left = 0.0 if width[image] > 0 else -np.inf
-        top = 0.0 if height[image] > 0 else -np.inf
-        clusters = 0
-        begin = 0  # first cluster of the class at hand
-        current = -1
-        for place in range(offsets[image], offsets[image] + counts[image]):
-            m = row[place]
-            if score[m] < skip:
-                continue
-            x1 = min(max(xyxy[m, 0], left), right)
-            y1 = min(max(xyxy[m, 1], top), bottom)
-            x2 = min(max(xyxy[m, 2], left), right)
-            y2 = min(max(xyxy[m, 3], top), bottom)
-            if x2 <= x1 or y2 <= y1:
-                continue
-            if label[m] != current:
-                current = label[m]
-                begin = clusters
-            own = (x2 - x1) * (y2 - y1)
-            match = -1
-            highest = iou
-            for c in range(begin, clusters):
-                w = min(x2, box[c, 2]) - max(x1, box[c, 0])
-                if w <= 0:
-                    continue
-                h = min(y2, box[c, 3]) - max(y1, box[c, 1])
-                if h <= 0:
-                    continue
-                inner = w * h
-                union = area[c] + own - inner
-                if inner > highest * union:
-                    highest = inner / union
-                    match = c
-            r = run[place]
-            k = key[place]
-            if match < 0:
-                match = clusters
-                clusters += 1
-                box[match, 0] = x1
-                box[match, 1] = y1
-                box[match, 2] = x2
-                box[match, 3] = y2
-                area[match] = own
-                cluster_label[match] = current
-                sums[match, 0] = k
-                sums[match, 1] = 1.0
-                sums[match, 2] = weights[r]
-                sums[match, 3] = weights[r]
-                sums[match, 4] = k
-                seen[match] = False
-                seen[match, r] = True
-                continue
-            sums[match, 0] += k
-            sums[match, 1] += 1.0
-            sums[match, 2] += weights[r]
-            if not seen[match, r]:
-                seen[match, r] = True
-                sums[match, 3] += weights[r]
-            if sums[match, 0] > 0:
-                # a running mean stays finite however small the scores are
-                share = k / sums[match, 0]
-                box[match, 0] += (x1 - box[match, 0]) * share
-                box[match, 1] += (y1 - box[match, 1]) * share
-                box[match, 2] += (x2 - box[match, 2]) * share
-                box[match, 3] += (y2 - box[match, 3]) * share
-                area[match] = (box[match, 2] - box[match, 0]) * (box[match, 3] - box[match, 1])
-
-        for j in range(len(rules)):
-            for c in range(clusters):
-                best[c] = c
-                confidence[c] = _confidence(
-                    rules[j], overflow, sums[c], len(weights), total, largest
-                )
-            sort_falling(confidence, best, spare, 0, clusters)
-            kept = min(clusters, cap)
-            out_counts[j, image] = kept
-            for k in range(kept):
-                c, slot = best[k], slots[image] + k
-                out_score[j, slot] = confidence[c]
-                out_label[j, slot] = cluster_label[c]
-                out_xyxy[j, slot, 0] = min(max(box[c, 0], left), right)
-                out_xyxy[j, slot, 1] = min(max(box[c, 1], top), bottom)
-                out_xyxy[j, slot, 2] = min(max(box[c, 2], left), right)
-                out_xyxy[j, slot, 3] = min(max(box[c, 3], top), bottom)
-
-
-@compiled
-def _confidence(
-    rule: int, overflow: bool, sums: Array, runs: int, total: float, largest: float
-) -> float:
-    """Score of a cluster.
-
-    sums: score x weight; boxes; weights of the boxes; weights of the distinct runs; highest score
-    x weight.
-    """
-    if rule == MAX:
-        return sums[4] / largest
-    if rule == BOX_AND_MODEL_AVG:
-        return sums[0] / sums[2] * min(sums[3] / total, 1.0)
-    if rule == ABSENT_MODEL_AWARE_AVG:
-        return sums[0] / (sums[2] + max(total - sums[3], 0.0))
-    if overflow:
-        return sums[0] / total
-    return sums[0] / sums[1] * min(float(runs), sums[1]) / total
-
-
-@compiled
-def suppress_images(
-    first: int,
-    last: int,
-    offsets: NDArray[np.int64],
-    row: NDArray[np.int64],
-    xyxy: Array,
-    label: NDArray[np.int32],
-    iou: float,
-    keep: NDArray[np.bool_],
-) -> None:
-    longest = 0
-    for image in range(first, last):
-        longest = max(longest, offsets[image + 1] - offsets[image])
-    kept = np.empty(longest, np.int64)
-    for image in range(first, last):
-        count = 0
-        current = -1
-        for place in range(offsets[image], offsets[image + 1]):
-            m = row[place]
-            if label[m] != current:
-                current = label[m]
-                count = 0
-            if not _covered(xyxy, m, kept[:count], iou):
-                keep[m] = True
-                kept[count] = m
-                count += 1
-
-
-@compiled
-def _covered(xyxy: Array, m: int, kept: NDArray[np.int64], iou: float) -> bool:
-    own = (xyxy[m, 2] - xyxy[m, 0]) * (xyxy[m, 3] - xyxy[m, 1])
-    for other in kept:
-        w = min(xyxy[m, 2], xyxy[other, 2]) - max(xyxy[m, 0], xyxy[other, 0])
-        h = min(xyxy[m, 3], xyxy[other, 3]) - max(xyxy[m, 1], xyxy[other, 1])
-        if w > 0 and h > 0:
-            area = (xyxy[other, 2] - xyxy[other, 0]) * (xyxy[other, 3] - xyxy[other, 1])
-            inner = w * h
-            if inner > iou * (own + area - inner):
-                return True
-    return False

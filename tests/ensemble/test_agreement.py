@@ -1,0 +1,115 @@
+"""The compiled kernel against ensemble-boxes, as a user of that library would have it.
+
+The library has no order for equal scores, so the cases have distinct ones; it accumulates in
+float32, so where an IoU lies within 1e-5 of the threshold the two may cluster differently: an image
+whose fused boxes depend on the threshold that closely is set aside, and counted.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from smallobj.boxes import BoxTable
+from smallobj.ensemble import CONFIDENCE_RULES, FusionConfig, fuse
+from smallobj.ensemble.reference import fuse_reference
+
+MARGIN = 1e-5
+TOLERANCE = 1e-6
+
+
+def test_two_thousand_random_cases_agree(random_tables: Callable[..., list[BoxTable]]) -> None:
+    rng = np.random.default_rng(0)
+    compared = aside = 0
+    for conf_type, overflow, weighted, sized in product(
+        CONFIDENCE_RULES, (False, True), (False, True), (False, True)
+    ):
+        for _ in range(4):
+            runs = int(rng.integers(1, 7))
+            tables = random_tables(rng, images=16, runs=runs, sized=sized)
+            config = FusionConfig(
+                iou=float(rng.uniform(0.2, 0.8)),
+                skip=float(rng.choice([0, 0.001, 0.3])),
+                weights=tuple(rng.uniform(0.5, 9, runs)) if weighted else None,
+                conf_type=conf_type,
+                allows_overflow=overflow,
+                max_detections=None,
+            )
+            same, close = _compare(tables, config)
+            compared, aside = compared + same, aside + close
+    assert compared + aside == 2048
+    assert compared >= 2000
+
+
+def test_every_28th_image_of_three_face_detectors_agrees(
+    real_data: Callable[[str], Path], benchmark_module: Callable[[str], ModuleType]
+) -> None:
+    _, tables = benchmark_module("wider").read_wider(real_data("wider_predictions"))
+    images = np.arange(0, len(tables[0].images), 28)
+    compared, aside = _compare_wider([table.take_images(images) for table in tables])
+    assert compared + aside == len(images)
+    assert compared > 0.9 * len(images)
+
+
+@pytest.mark.slow
+def test_all_images_of_three_face_detectors_agree(
+    real_data: Callable[[str], Path], benchmark_module: Callable[[str], ModuleType]
+) -> None:
+    _, tables = benchmark_module("wider").read_wider(real_data("wider_predictions"))
+    compared, aside = _compare_wider(tables)
+    print(f"{compared} images agree, {aside} set aside")
+    assert compared + aside == len(tables[0].images)
+    assert compared > 0.9 * len(tables[0].images)
+
+
+def _compare_wider(tables: list[BoxTable]) -> tuple[int, int]:
+    rng = np.random.default_rng(0)
+    jittered = []
+    for table in tables:
+        assert table.score is not None
+        score = np.clip(table.score, 0, 1 - 1e-5) + rng.uniform(0, 1e-5, len(table))
+        jittered.append(replace(table, score=score))
+    return _compare(jittered, FusionConfig(weights=(3, 2, 1), max_detections=None))
+
+
+def _compare(tables: list[BoxTable], config: FusionConfig) -> tuple[int, int]:
+    """Numbers of images that agree and that were set aside; fails on one that does not agree."""
+    ours, reference = fuse(tables, config), fuse_reference(tables, config)
+    below = fuse(tables, replace(config, iou=config.iou - MARGIN))
+    above = fuse(tables, replace(config, iou=config.iou + MARGIN))
+    aside = 0
+    for image in range(len(ours.images)):
+        if not _same(_rows(below, image), _rows(above, image), 0):
+            aside += 1
+            continue
+        extent = _extent(tables, image)
+        assert _same(_rows(ours, image, extent), _rows(reference, image, extent), TOLERANCE), (
+            f"image {image} under {config}"
+        )
+    return len(ours.images) - aside, aside
+
+
+def _extent(tables: list[BoxTable], image: int) -> float:
+    size = tables[0].images.width[image], tables[0].images.height[image]
+    return max(*size, *(t.xyxy[t.rows(image)].max(initial=1) for t in tables))
+
+
+def _rows(table: BoxTable, image: int, extent: float = 1) -> np.ndarray:
+    """Score, corners as a share of the image, label; [n, 6]."""
+    rows = table.rows(image)
+    assert table.score is not None
+    return np.column_stack([table.score[rows], table.xyxy[rows] / extent, table.label[rows]])
+
+
+def _same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    """Whether the rows are those of the other, in whatever order nearly equal scores have."""
+    if len(a) != len(b):
+        return False
+    if np.abs(a - b).max(initial=0) <= tolerance:
+        return True
+    close = np.abs(a[:, None] - b[None]).max(axis=2) <= tolerance
+    return bool(close.any(axis=0).all() and close.any(axis=1).all())
