@@ -1,0 +1,95 @@
+"""The words of `--views`."""
+
+import pytest
+
+from smallobj.boxes import InputError
+from smallobj.tta import TTA, Tiling, parse_views
+
+TILES = Tiling(side_px=640, overlap_px=64)
+
+
+def names(spec: str, tiling: Tiling | None = None) -> list[str]:
+    return [view.name for view in parse_views(spec, tiling=tiling)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("identity", ["identity"]),
+        ("hflip", ["identity", "hflip"]),
+        ("hflip|vflip", ["identity", "hflip", "vflip"]),
+        ("hflip,vflip", ["identity", "vflip", "hflip", "rot180"]),
+        ("scale=0.75", ["identity", "scale=0.75"]),
+        ("only:scale=0.75", ["scale=0.75"]),
+        ("only:scale=0.75|1.5", ["scale=0.75", "scale=1.5"]),
+        ("hflip,scale=0.75|1", ["identity", "scale=0.75", "hflip", "hflip,scale=0.75"]),
+        (" hflip , only: scale=0.75 | 1 ", ["scale=0.75", "identity", "hflip,scale=0.75", "hflip"]),
+        ("flips", ["identity", "hflip", "vflip", "rot180"]),
+        ("hflip|scale=2", ["identity", "hflip", "scale=2"]),
+        ("whole=320", ["identity", "whole=320"]),
+        ("tile=100", ["identity", "tile=100:20"]),
+        ("only:tile=100:30|200", ["tile=100:30", "tile=200:40"]),
+        ("only:vflip,rot180", ["vflip", "hflip"]),
+    ],
+)
+def test_commas_multiply_and_bars_list(spec: str, expected: list[str]) -> None:
+    assert names(spec) == expected
+
+
+def test_d4_is_all_eight_and_twice_d4_is_d4() -> None:
+    assert len(names("d4")) == 8
+    assert sorted(names("d4,d4")) == sorted(names("d4"))
+
+
+def test_the_default_set_is_small() -> None:
+    assert len(names(TTA)) == 4
+
+
+def test_tiles_combine_with_every_view() -> None:
+    assert names("hflip,whole", TILES) == [
+        "tile=640:64",
+        "whole=640",
+        "hflip,tile=640:64",
+        "hflip,whole=640",
+    ]
+    assert names("only:tile=320", TILES) == ["tile=320:64"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["hflip", "flips,scale=0.75|1.5", "hflip,whole=300", "only:scale=2,only:tile=64:16"],
+)
+def test_a_name_parses_to_its_view(spec: str) -> None:
+    for view in parse_views(spec):
+        exactly = ",".join(f"only:{part}" for part in view.name.split(","))
+        assert parse_views(exactly) == (view,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("mirror", "known: identity, hflip"),
+        ("", "unknown view"),
+        ("hflip,", "unknown view"),
+        ("hflip||vflip", "unknown view"),
+        ("hflip=1", "unknown view"),
+        ("0.75", "unknown view"),
+        ("hflip|0.75", "unknown view"),
+        ("scale", "unknown view"),
+        ("scale=0", "1/16 to 16"),
+        ("scale=nan", "1/16 to 16"),
+        ("scale=1e9", "1/16 to 16"),
+        ("scale=-1", "1/16 to 16"),
+        ("scale=0.5,scale=2", "two factors"),
+        ("tile=64,whole=64", "two factors"),
+        ("tile=64:64", "between 0 and"),
+        ("tile=ten", "whole number"),
+        ("whole=0", "at least 1"),
+        ("whole", "whole needs tiles"),
+        ("[/red]\n", "unknown view"),
+    ],
+)
+def test_what_is_unknown_or_cannot_be_is_refused(spec: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        parse_views(spec)
+    assert "\n" not in str(caught.value)

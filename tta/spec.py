@@ -1,0 +1,132 @@
+"""The words of `--views`: comma multiplies, `|` lists alternatives, the identity is included."""
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
+
+from smallobj.boxes import InputError
+from smallobj.tta.symmetry import IDENTITY, SYMMETRIES, Symmetry
+from smallobj.tta.tiling import Tiling
+from smallobj.tta.view import View
+
+TTA = "flips"  # what `--tta` stands for: four views
+SETS = {
+    "flips": "hflip|vflip|rot180",
+    "rotations": "rot90|rot180|rot270",
+    "d4": "|".join(SYMMETRIES),
+}
+_SETTINGS = ("scale", "tile", "whole")
+_ONLY = "only:"
+_LARGEST_SCALE = 16.0
+Setting = TypeVar("Setting")
+KNOWN = (*SYMMETRIES, *SETS, "scale=S", "tile=N", "tile=N:OVERLAP", "whole", "whole=N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """What one alternative does to the view that looks plainly; None: leaves it."""
+
+    symmetry: Symmetry = IDENTITY
+    scale: float | None = None
+    cut: Tiling | int | None = None  # int: whole, downscaled to this longest side
+
+
+def parse_views(spec: str, *, tiling: Tiling | None = None) -> tuple[View, ...]:
+    """The views that a text names, each once, the plain one first.
+
+    Factors stand between commas and are multiplied; the alternatives of a factor stand between `|`,
+    and looking plainly is always one of them unless the factor begins with `only:`. A number after
+    `|` goes on with the setting before it: `hflip,scale=0.75|1` is {identity, hflip} x {0.75, 1}.
+    `tiling` cuts every view that does not say otherwise. Raises InputError for what is unknown or
+    cannot be.
+    """
+    views: dict[View, None] = {}
+    for changes in product(*(_factor(text.strip(), tiling) for text in spec.split(","))):
+        views[_view(changes, tiling)] = None
+    return tuple(views)
+
+
+def _view(changes: tuple[_Change, ...], tiling: Tiling | None) -> View:
+    symmetry = IDENTITY
+    for change in changes:
+        symmetry = symmetry.then(change.symmetry)
+    scale = _single("scale", [c.scale for c in changes if c.scale is not None])
+    cut = _single("tile or whole", [c.cut for c in changes if c.cut is not None])
+    view = View(symmetry=symmetry, scale=1.0 if scale is None else scale, tiling=tiling)
+    if isinstance(cut, int):
+        return replace(view, tiling=None, whole_px=cut)
+    return view if cut is None else replace(view, tiling=cut)
+
+
+def _single(name: str, given: list[Setting]) -> Setting | None:
+    if len(given) > 1:
+        raise InputError(f"{name} stands in two factors; list alternatives with |", field="views")
+    return given[0] if given else None
+
+
+def _factor(text: str, tiling: Tiling | None) -> list[_Change]:
+    only = text.startswith(_ONLY)
+    words = [word.strip() for word in text.removeprefix(_ONLY).split("|")]
+    changes = [] if only else [_Change()]
+    setting = ""
+    for word in words:
+        for single in SETS.get(word, word).split("|"):
+            name, equals, value = single.partition("=")
+            if not equals and setting and _is_number(name):
+                name, value = setting, name
+            changes.append(_change(name, value, tiling))
+            setting = name if name in _SETTINGS else ""
+    return changes
+
+
+def _change(name: str, value: str, tiling: Tiling | None) -> _Change:
+    if name in SYMMETRIES and not value:
+        return _Change(symmetry=SYMMETRIES[name])
+    if name == "scale" and value:
+        return _Change(scale=_scale(value))
+    if name == "tile" and value:
+        return _Change(cut=_tile(value, tiling))
+    if name == "whole":
+        return _Change(cut=_whole(value, tiling))
+    word = f"{name}={value}" if value else name
+    raise InputError(f"unknown view; known: {', '.join(KNOWN)}", field="views", value=word)
+
+
+def _scale(value: str) -> float:
+    scale = float(value) if _is_number(value) else math.nan
+    if not 1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE:
+        raise InputError("a scale is a number from 1/16 to 16", field="views", value=value)
+    return scale
+
+
+def _tile(value: str, tiling: Tiling | None) -> Tiling:
+    side, colon, overlap = value.partition(":")
+    side_px = _pixels("tile", side)
+    if colon:
+        return Tiling(side_px=side_px, overlap_px=_pixels("tile", overlap))
+    return Tiling(side_px=side_px, overlap_px=side_px // 5 if tiling is None else tiling.overlap_px)
+
+
+def _whole(value: str, tiling: Tiling | None) -> int:
+    if value:
+        pixels = _pixels("whole", value)
+        if pixels < 1:
+            raise InputError("whole needs at least 1 pixel", field="views", value=value)
+        return pixels
+    if tiling is None:
+        raise InputError("whole needs tiles to be beside: give whole=N or a tile", field="views")
+    return tiling.side_px
+
+
+def _pixels(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 7):
+        raise InputError(f"{name} takes a whole number of pixels", field="views", value=value)
+    return int(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
