@@ -74,7 +74,7 @@ def _on_image(patch: Patch, boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
     height, width = patch.size
     clipped = np.clip(boxes.xyxy, 0.0, (width, height, width, height))
     back = np.clip(patch.boxes_back(clipped), 0.0, np.array(image_size * 2, np.float64))
-    keep = (back[:, 2:] > back[:, :2]).all(axis=1)
+    keep: NDArray[np.bool_] = np.all(back[:, 2:] > back[:, :2], axis=1)
     if any(patch.overlap):
         keep &= ~patch.seen_whole_next_door(back)
     boxes = Boxes(np.ascontiguousarray(back), boxes.score, boxes.label)

@@ -1,0 +1,217 @@
+"""The engine: batches through the detector, boxes back on their images, merged as they come."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.detectors import Detector
+from smallobj.prediction.background import in_background
+from smallobj.prediction.device import PRECISIONS, autocast
+from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, feed
+from smallobj.tta import Boxes, View, merge
+
+NMS_IOU = 0.5
+MAX_BOXES = 300
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How images are looked at and what is kept. Raises InputError naming the field."""
+
+    views: tuple[View, ...] = (View(),)
+    batch_size: int = 8  # patches a forward pass
+    nms_iou: float = NMS_IOU  # of two boxes of a class that overlap more, one stays
+    max_boxes: int = MAX_BOXES  # best boxes kept an image
+    precision: str = "auto"  # one of PRECISIONS; auto: bf16 on a GPU that has it, else fp32
+    max_megapixels: float = 400.0  # larger images are refused by their header
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise InputError("at least one view is needed", field="views")
+        for name in ("batch_size", "max_boxes"):
+            if getattr(self, name) < 1:
+                raise InputError("must be at least 1", field=name, value=getattr(self, name))
+        if not 0 < self.nms_iou <= 1:
+            raise InputError("must lie in 0 to 1", field="nms_iou", value=self.nms_iou)
+        if not self.max_megapixels > 0:
+            raise InputError("must be above 0", field="max_megapixels", value=self.max_megapixels)
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"must be one of {known}", field="precision", value=self.precision)
+
+
+class Seen(NamedTuple):
+    """What was found in one image, best first; or why it could not be read."""
+
+    image: int  # position in the list of images
+    width: int  # pixels, upright; 0 where it could not be read
+    height: int
+    boxes: Boxes
+    error: InputError | None = None
+
+
+def predict(
+    detector: Detector,
+    paths: Sequence[Path],
+    ids: Sequence[str],
+    *,
+    classes: Classes,
+    views: Sequence[View] = (View(),),
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    nms_iou: float = NMS_IOU,
+    max_boxes: int = MAX_BOXES,
+    precision: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> BoxTable:
+    """What a detector finds in the images at `paths`, in memory; rows of an image best first.
+
+    ids: one a path, different. device: the detector is moved there; None: it stays where it is.
+    The detector's mode (training or not) is left as it was. on_progress(done, total) is called
+    after every image. Raises InputError for an image that cannot be read, ValueError where ids or
+    classes do not fit.
+    """
+    if len(ids) != len(paths):
+        raise ValueError(f"{len(ids)} ids for {len(paths)} images")
+    if len(classes) != detector.config.num_classes:
+        raise ValueError(f"{len(classes)} classes for {detector.config.num_classes} of the model")
+    if device is not None:
+        detector.to(device)
+    config = PredictConfig(
+        views=tuple(views),
+        batch_size=batch_size,
+        nms_iou=nms_iou,
+        max_boxes=max_boxes,
+        precision=precision,
+    )
+    found: dict[int, Seen] = {}
+    for seen in stream(detector, paths, config):
+        if seen.error is not None:
+            raise seen.error
+        found[seen.image] = seen
+        if on_progress is not None:
+            on_progress(len(found), len(paths))
+    return as_table([found[i] for i in range(len(paths))], ids, classes)
+
+
+def as_table(found: Sequence[Seen], ids: Sequence[str], classes: Classes) -> BoxTable:
+    """A table of what was found in the images `ids`, in that order."""
+    images = Images.of(ids, [(seen.width, seen.height) for seen in found])
+    boxes = [Boxes.empty(), *(seen.boxes for seen in found)]
+    counts = [len(seen.boxes.score) for seen in found]
+    return BoxTable(
+        images=images,
+        classes=classes,
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        xyxy=np.concatenate([b.xyxy for b in boxes]),
+        label=np.concatenate([b.label for b in boxes]),
+        score=np.concatenate([b.score for b in boxes]),
+    )
+
+
+def stream(detector: Detector, paths: Sequence[Path], config: PredictConfig) -> Iterator[Seen]:
+    """What is found in each image, as soon as all its patches were seen; memory stays flat.
+
+    Images come about in their order. Close the generator (or exhaust it) to stop its threads.
+    """
+    device = detector.mean.device
+    feeding = Feeding(
+        views=config.views,
+        batch_size=config.batch_size,
+        stride=detector.stride,
+        neutral=neutral_colour(detector),
+        pinned=device.type == "cuda",
+        max_megapixels=config.max_megapixels,
+    )
+    precision = autocast(device, config.precision)
+    open_images: dict[int, _Open] = {}
+    events = in_background(feed(paths, feeding), ahead=_BATCHES_AHEAD)
+    with _evaluating(detector):
+        try:
+            for event in events:
+                if isinstance(event, Failed):
+                    yield Seen(event.image, 0, 0, Boxes.empty(), event.error)
+                elif isinstance(event, Opened):
+                    open_images[event.image] = _Open(event)
+                else:
+                    yield from _take(event, _run(detector, event, precision), open_images, config)
+        finally:
+            events.close()  # type: ignore[attr-defined]  # it is a generator
+    assert not open_images
+
+
+class _Open:
+    """An image some of whose patches were not seen yet."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.found = [[Boxes.empty() for _ in patches] for patches in opened.looks]
+        self.left = sum(map(len, opened.looks))
+
+    def merged(self, config: PredictConfig) -> Seen:
+        image, width, height, views = self.opened
+        boxes = merge(
+            views,
+            self.found,
+            width=width,
+            height=height,
+            nms_iou=config.nms_iou,
+            max_boxes=config.max_boxes,
+        )
+        return Seen(image, width, height, boxes)
+
+
+def _take(
+    batch: Batch, found: list[Boxes], open_images: dict[int, _Open], config: PredictConfig
+) -> Iterator[Seen]:
+    for place, boxes in zip(batch.places, found, strict=True):
+        image = open_images[place.image]
+        image.found[place.view][place.patch] = boxes
+        image.left -= 1
+        if not image.left:
+            yield open_images.pop(place.image).merged(config)
+
+
+def _run(
+    detector: Detector, batch: Batch, precision: AbstractContextManager[object]
+) -> list[Boxes]:
+    with torch.inference_mode():
+        images = batch.images.to(detector.mean.device, non_blocking=True)
+        with precision:
+            raw = detector(images)
+        height, width = batch.images.shape[2:]
+        candidates = detector.decode(raw, (height, width))
+        counts = [len(c.score) for c in candidates]
+        # one transfer a batch: each one waits for the device
+        xyxy, score, label = (
+            torch.cat(column).double() for column in zip(*candidates, strict=True)
+        )
+        rows = torch.column_stack([xyxy, score, label]).cpu().numpy()
+    return [
+        Boxes(part[:, :4], part[:, 4].copy(), part[:, 5].astype(np.int32))
+        for part in np.split(rows, np.cumsum(counts)[:-1])
+    ]
+
+
+def neutral_colour(detector: Detector) -> tuple[int, int, int]:
+    """The mean of the detector's training images, which it normalises to about nothing; RGB."""
+    red, green, blue = (int(v) for v in detector.mean.flatten().round().tolist())
+    return red, green, blue
+
+
+@contextmanager
+def _evaluating(detector: Detector) -> Iterator[None]:
+    modes = [(module, module.training) for module in detector.modules()]
+    detector.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
