@@ -1,5 +1,6 @@
 """What a trained model is: identity, classes, training, scores; read without torch."""
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -119,7 +120,7 @@ def _is_list(value: Any, kind: type) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _is_text(value: Any) -> bool:
