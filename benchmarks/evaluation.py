@@ -1,0 +1,148 @@
+"""COCO's twelve numbers of one large set: ours, pycocotools' and hotcoco's times in one run.
+
+    python benchmarks/evaluation.py [--images 1717] [--repeats 5]
+
+Needs the extra `bench`. Every image has 1 to 5 true boxes and 100 detections of 30 classes.
+"""
+
+import argparse
+import contextlib
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hotcoco import COCO as HotCOCO
+from hotcoco import COCOeval as HotCOCOeval
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from smallobj.boxes import BoxTable, Classes, Images, box_area, xyxy_to_xywh
+from smallobj.boxes.compiled import cpu_count
+from smallobj.evaluation import bootstrap_interval, coco_summary, evaluate, map_score
+
+CLASSES, DETECTIONS, SIDE_PX = 30, 100, 2100
+
+
+def random_tables(images: int, seed: int = 0) -> tuple[BoxTable, BoxTable]:
+    """Truth, and detections of which one in ten lies on a true box, shifted by about a tenth."""
+    rng = np.random.default_rng(seed)
+    known = {
+        "images": Images.of([str(i) for i in range(images)], [(SIDE_PX, SIDE_PX)] * images),
+        "classes": Classes.of([f"class {c}" for c in range(CLASSES)]),
+    }
+    image = np.repeat(np.arange(images), rng.integers(1, 6, images))
+    label = rng.integers(0, CLASSES, len(image)).astype(np.int32)
+    truth = BoxTable.build(
+        **known, image_index=image, xyxy=_random_boxes(rng, len(image)), label=label
+    )
+    count = images * DETECTIONS
+    detected = np.repeat(np.arange(images), DETECTIONS)
+    xyxy = _random_boxes(rng, count)
+    labels = rng.integers(0, CLASSES, count).astype(np.int32)
+    near = np.flatnonzero(rng.random(count) < 0.1)
+    first, last = truth.offsets[detected[near]], truth.offsets[detected[near] + 1]
+    chosen = rng.integers(first, last)
+    side = np.sqrt(box_area(truth.xyxy[chosen]))[:, None]
+    xyxy[near] = truth.xyxy[chosen] + rng.normal(0, 0.07, (len(near), 4)) * side
+    labels[near] = truth.label[chosen]
+    score = rng.random(count) ** 3
+    score[near] = rng.random(len(near)) ** 0.5
+    predictions = BoxTable.build(
+        **known, image_index=detected, xyxy=xyxy, label=labels, score=score
+    )
+    return truth, predictions
+
+
+def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    corner = rng.uniform(0, SIDE_PX - 100, (count, 2))
+    return np.concatenate([corner, corner + rng.uniform(10, 100, (count, 2))], axis=1)
+
+
+def coco_dicts(truth: BoxTable, predictions: BoxTable) -> tuple[dict, list[dict]]:
+    """The same boxes as COCO's own objects, image i with the id i + 1."""
+    images = [{"id": i + 1, "width": SIDE_PX, "height": SIDE_PX} for i in range(len(truth.images))]
+    categories = [{"id": c, "name": name} for c, name in enumerate(truth.classes.names)]
+    annotations = [
+        {**row, "id": i + 1, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+        for i, row in enumerate(_rows(truth))
+    ]
+    assert predictions.score is not None
+    scored = [
+        {**row, "score": score}
+        for row, score in zip(_rows(predictions), predictions.score.tolist(), strict=True)
+    ]
+    return {"images": images, "categories": categories, "annotations": annotations}, scored
+
+
+def _rows(table: BoxTable) -> list[dict]:
+    columns = table.image_index.tolist(), table.label.tolist(), xyxy_to_xywh(table.xyxy).tolist()
+    return [
+        {"image_id": i + 1, "category_id": c, "bbox": xywh}
+        for i, c, xywh in zip(*columns, strict=True)
+    ]
+
+
+def reference(coco: Any, evaluator: Any, labels: dict, detections: list[dict]) -> Callable[[], Any]:
+    """A run of another tool from objects in memory to its twelve numbers; loading is not timed."""
+    truth = coco(labels) if coco is HotCOCO else coco()
+    if coco is not HotCOCO:
+        truth.dataset = labels
+        truth.createIndex()
+    found = truth.loadRes(detections)
+
+    def run() -> Any:
+        job = evaluator(truth, found, "bbox")
+        job.evaluate()
+        job.accumulate()
+        job.summarize()
+        return job.stats
+
+    return run
+
+
+def seconds(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """The best time of `repeats`, and what the run returned."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = run()
+        times.append(time.perf_counter() - start)
+    return min(times), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1717)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    truth, predictions = random_tables(arguments.images)
+    labels, detections = coco_dicts(truth, predictions)
+    with contextlib.redirect_stdout(io.StringIO()):
+        pycocotools = reference(COCO, COCOeval, labels, detections)
+        hotcoco = reference(HotCOCO, HotCOCOeval, labels, detections)
+    coco_summary(truth, predictions)  # compiled, or read from the cache
+    ours, numbers = seconds(lambda: coco_summary(truth, predictions), arguments.repeats)
+    slow, theirs = seconds(pycocotools, 1)
+    quick, hot = seconds(hotcoco, arguments.repeats)
+    for name, stats in (("pycocotools", theirs), ("hotcoco", hot)):
+        gap = np.abs(np.array(list(numbers.values())) - np.array(stats)).max()
+        print(f"largest difference from {name}'s twelve numbers: {gap:.1e}")
+    print(f"\n{len(predictions)} detections, {len(truth)} true boxes, {cpu_count()} cores")
+    print(f"{'twelve COCO numbers':30} {'seconds':>9} {'ours is faster by':>18}")
+    for name, time_s in (("pycocotools", slow), ("hotcoco", quick), ("ours", ours)):
+        print(f"{name:30} {time_s:9.4f} {time_s / ours:17.1f}x")
+    own = {
+        "map50": lambda: map_score(truth, predictions),
+        "evaluate, all tables": lambda: evaluate(truth, predictions),
+        "1,000 bootstrap samples": lambda: bootstrap_interval(truth, predictions, "map50_95"),
+    }
+    for name, run in own.items():
+        run()
+        print(f"{name:30} {seconds(run, arguments.repeats)[0]:9.4f}")
+
+
+if __name__ == "__main__":
+    main()
