@@ -1,5 +1,21 @@
 """Images from disk, and the crops a detector learns from."""
 
+from smallobj.datasets.cache import ImageCache
+from smallobj.datasets.crops import Crop, CropConfig, Crops
 from smallobj.datasets.images import MAX_MEGAPIXELS, image_size, read_image
+from smallobj.datasets.loader import Batch, CropLoader
+from smallobj.datasets.statistics import ColourStatistics, colour_statistics
 
-__all__ = ["MAX_MEGAPIXELS", "image_size", "read_image"]
+__all__ = [
+    "MAX_MEGAPIXELS",
+    "Batch",
+    "ColourStatistics",
+    "Crop",
+    "CropConfig",
+    "CropLoader",
+    "Crops",
+    "ImageCache",
+    "colour_statistics",
+    "image_size",
+    "read_image",
+]

@@ -1,0 +1,51 @@
+"""Decoded images kept in memory up to a limit, shared by the threads of a loader."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smallobj.datasets.images import MAX_MEGAPIXELS, read_image
+
+Pixels = NDArray[np.uint8]
+
+
+class ImageCache:
+    """Upright RGB images by path, the least recently used dropped first; safe between threads."""
+
+    def __init__(self, limit_mb: float, *, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+        self._limit = int(limit_mb * 1e6)
+        self._max_megapixels = max_megapixels
+        self._held: OrderedDict[Path, Pixels] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    @property
+    def size_mb(self) -> float:
+        """Megabytes held now, never above the limit."""
+        return self._size / 1e6
+
+    def read(self, path: Path) -> Pixels:
+        """The image as read-only uint8 [H, W, 3]; raises InputError as `read_image` does."""
+        with self._lock:
+            if path in self._held:
+                self._held.move_to_end(path)
+                return self._held[path]
+        # Outside the lock: two threads may decode one image, but none waits for another's.
+        pixels = read_image(path, max_megapixels=self._max_megapixels)
+        image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+        image.setflags(write=False)
+        self._keep(path, image)
+        return image
+
+    def _keep(self, path: Path, image: Pixels) -> None:
+        with self._lock:
+            if path in self._held or image.nbytes > self._limit:
+                return
+            self._held[path] = image
+            self._size += image.nbytes
+            while self._size > self._limit:
+                _, dropped = self._held.popitem(last=False)
+                self._size -= dropped.nbytes

@@ -1,0 +1,74 @@
+"""The cache keeps its limit; statistics are those of the pixels; a broken image is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smallobj.boxes import BoxTable, InputError
+from smallobj.datasets import CropConfig, CropLoader, Crops, ImageCache, colour_statistics
+from smallobj.datasets.augment import colour_table, jitter_colour
+
+Marked = tuple[BoxTable, list[Path]]
+
+
+def test_the_cache_keeps_its_limit_and_drops_the_oldest(marked: Marked) -> None:
+    _, paths = marked
+    cache = ImageCache(0.5)  # 400 x 400 alone is 0.48 MB
+    first = cache.read(paths[0])
+    assert cache.read(paths[0]) is first
+    assert not first.flags.writeable
+    for path in paths:
+        cache.read(path)
+        assert cache.size_mb <= 0.5
+    assert cache.read(paths[0]) is not first
+    assert np.array_equal(cache.read(paths[0]), first)
+
+
+def test_an_image_above_the_limit_is_read_and_not_kept(marked: Marked) -> None:
+    cache = ImageCache(0.01)
+    assert cache.read(marked[1][3]).shape == (400, 400, 3)
+    assert cache.size_mb == 0
+
+
+def test_statistics_are_those_of_the_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    arrays = [rng.integers(0, 256, (60, 60, 3), dtype=np.uint8) for _ in paths]
+    for path, array in zip(paths, arrays, strict=True):
+        Image.fromarray(array).save(path)
+    mean, std = colour_statistics(paths, ImageCache(10))
+    assert mean == pytest.approx(np.mean(arrays, axis=(0, 1, 2)), abs=1e-3)
+    assert std == pytest.approx(np.std(arrays, axis=(0, 1, 2)), abs=1e-3)
+
+
+def test_statistics_of_one_colour_keep_a_deviation(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), (7, 8, 9)).save(tmp_path / "a.png")
+    assert colour_statistics([tmp_path / "a.png"], ImageCache(1)) == ((7, 8, 9), (1, 1, 1))
+
+
+def test_colours_change_and_stay_in_order() -> None:
+    rng = np.random.default_rng(0)
+    table = colour_table(0.3, rng)
+    assert table.shape == (3, 256)
+    assert (np.diff(table.astype(int), axis=1) >= 0).all()
+    grey = np.full((4, 5, 3), 90, np.uint8)
+    assert (jitter_colour(grey, 0, rng) == 90).all()
+    assert any((jitter_colour(grey, 0.3, rng) != 90).any() for _ in range(3))
+
+
+def test_a_broken_image_is_named_by_the_loader(marked: Marked, tmp_path: Path) -> None:
+    table, _ = marked
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(marked[1][0].read_bytes()[:300])
+    crops = Crops(
+        table.take_images([0]),
+        [broken],
+        CropConfig(crop=64),
+        seed=0,
+        cache=ImageCache(1),
+        pad=(0, 0, 0),
+    )
+    with CropLoader(crops, 2, workers=1) as loader, pytest.raises(InputError, match=r"broken\.png"):
+        next(loader)
