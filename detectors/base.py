@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +44,14 @@ class DetectorConfig:
     min_score: float = 0.001
 
     def __post_init__(self) -> None:
+        # Lists, whoever gave them: a config read from a file equals the one it was written from.
+        object.__setattr__(self, "backbone_options", _plain(self.backbone_options))
         self._between("num_classes", 1, 100_000)
         self._between("max_candidates", 1, 100_000)
         self._between("min_score", 0, 1)
         for name, low, high in (("mean", 0, 255), ("std", 1, 255)):
             value = getattr(self, name)
-            if len(value) != 3 or not all(low <= v <= high for v in value):
+            if len(value) != 3 or not all(_is_number(v) and low <= v <= high for v in value):
                 raise InputError(
                     f"three numbers of {low} to {high} are wanted", field=name, value=value
                 )
@@ -224,17 +226,21 @@ def best_candidates(
     return Candidates(kept[has_area], chosen[has_area], label[has_area])
 
 
-def _checked(name: str, kind: Any, value: Any) -> Any:
-    """A plain value as its field's type wants it, or InputError."""
-    if "tuple" in str(kind) and isinstance(value, list | tuple):
+def _checked(name: str, declared: Any, value: Any) -> Any:
+    """A plain value as its field's declared type wants it, or InputError."""
+    kind = get_origin(declared) or declared
+    if kind is tuple and isinstance(value, list):
         return tuple(value)
-    if kind in (float, "float") and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int:
         return float(value)
-    if isinstance(kind, type) and (
-        not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-    ):
-        raise InputError(f"must be of type {kind.__name__}", field=name, value=value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        wish = {tuple: "a list", Mapping: "a table"}.get(kind, f"of type {kind.__name__}")
+        raise InputError(f"must be {wish}", field=name, value=value)
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Any:
