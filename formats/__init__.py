@@ -1,0 +1,33 @@
+"""Labels and runs in and out: challenge JSON, COCO, YOLO, Pascal VOC; splits."""
+
+from smallobj.formats.align import Aligned, align_runs
+from smallobj.formats.image_files import list_images, upright_size
+from smallobj.formats.image_ids import match_ids, natural_key, normal_id
+from smallobj.formats.labels import FORMATS, Labels, read_labels, write_labels
+from smallobj.formats.repairs import Repairs
+from smallobj.formats.run_info import RunInfo, read_run_info, write_run_info
+from smallobj.formats.runs import Run, read_run, read_runs, write_run
+from smallobj.formats.splits import split_folds
+
+__all__ = [
+    "FORMATS",
+    "Aligned",
+    "Labels",
+    "Repairs",
+    "Run",
+    "RunInfo",
+    "align_runs",
+    "list_images",
+    "match_ids",
+    "natural_key",
+    "normal_id",
+    "read_labels",
+    "read_run",
+    "read_run_info",
+    "read_runs",
+    "split_folds",
+    "upright_size",
+    "write_labels",
+    "write_run",
+    "write_run_info",
+]

@@ -1,0 +1,109 @@
+"""Class names beside labels: `data.yaml`, `*.names`, `classes.txt`."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smallobj.boxes import Classes, InputError, write_text
+
+_LISTS = ("classes.txt", "obj.names", "labels.txt")
+
+
+def find_names(*folders: Path) -> Classes | None:
+    """Classes from the first names file in the folders, None where there is none.
+
+    Raises InputError where one folder has several `*.names` files.
+    """
+    for folder in dict.fromkeys(folders):
+        lists = [folder / name for name in _LISTS if (folder / name).is_file()]
+        named = sorted(p for p in folder.glob("*.names") if p.is_file())
+        if len(set(lists + named)) > 1:
+            found = ", ".join(p.name for p in dict.fromkeys(lists + named))
+            raise InputError(f"several files of class names ({found}); say which", file=folder)
+        if lists or named:
+            return read_names(*(lists or named))
+    return None
+
+
+def read_names(path: Path) -> Classes:
+    """Classes of a names file, one name a line from id 0 (an empty line skips an id), or of a
+    YAML file with `names`.
+
+    Raises InputError where the file cannot be read, names nothing or names a class twice.
+    """
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        classes = yaml_classes(path, read_yaml(path))
+        if classes is None:
+            raise InputError("has no names", file=path, field="names")
+        return classes
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"class names cannot be read: {error}", file=path) from error
+    lines = [line.strip() for line in text.split("\n")]
+    return _classes(path, {i: name for i, name in enumerate(lines) if name})
+
+
+def write_names(path: Path, classes: Classes) -> None:
+    """Write a names file; ids between the classes' own become empty lines.
+
+    Raises InputError where a name has a line break or an id is below 0.
+    """
+    lines = [""] * (max(classes.source_ids, default=-1) + 1)
+    for name, class_id in zip(classes.names, classes.source_ids, strict=True):
+        if name != name.strip() or "\n" in name or not name or class_id < 0:
+            raise InputError(
+                "class cannot stand in a names file", file=path, value=(class_id, name)
+            )
+        lines[class_id] = name
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; raises InputError otherwise."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=path) from error
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"is not YAML: {reason}", file=path) from error
+    if not isinstance(content, dict):
+        raise InputError("has to hold names, train and val", file=path, value=content)
+    return content
+
+
+def yaml_classes(path: Path, content: dict[str, Any]) -> Classes | None:
+    """Classes of a `data.yaml`: `names` as a list or a mapping from ids; None where absent."""
+    names = content.get("names")
+    if names is None:
+        return None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not all(type(i) is int and i >= 0 for i in names):
+        raise InputError(
+            "has to be a list of names or a mapping from ids", file=path, field="names", value=names
+        )
+    return _classes(path, {i: str(name) for i, name in sorted(names.items())})
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `no` and `on` stay words, so that a class may have such a name."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _classes(path: Path, names: dict[int, str]) -> Classes:
+    if not names:
+        raise InputError("names no class", file=path)
+    seen: set[str] = set()
+    for name in names.values():
+        if name in seen:
+            raise InputError("class is named twice", file=path, field="names", value=name)
+        seen.add(name)
+    return Classes.of(tuple(names.values()), tuple(names))

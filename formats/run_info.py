@@ -1,0 +1,96 @@
+"""What stands beside a run: `NAME.run.toml`, which model made it, with which views, on what."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from smallobj.boxes import Classes, InputError, write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """Where the predictions of a run come from."""
+
+    model: str  # id of the model, or of the ensemble
+    classes: Classes  # names, and the ids written in the run's JSON
+    views: tuple[str, ...] = ()  # how the images were looked at, as --views spells it
+    fold: str | None = None  # the part of the data the model has not seen
+    image_set: str | None = None  # what the images were, for people
+    cap: int | None = None  # most boxes an image; None where there was no cap
+    seconds: float | None = None  # time it took
+
+
+def run_info_path(run: Path) -> Path:
+    """`runs/NAME.json` to `runs/NAME.run.toml`."""
+    return run.with_name(run.stem + ".run.toml")
+
+
+def write_run_info(path: Path, info: RunInfo) -> None:
+    """Write the TOML file whole; what is None stays out."""
+    content: dict[str, Any] = {"model": info.model, "views": list(info.views)}
+    for name in ("fold", "image_set", "cap", "seconds"):
+        value = getattr(info, name)
+        if value is not None:
+            content[name] = value
+    content["classes"] = {"names": list(info.classes.names), "ids": list(info.classes.source_ids)}
+    write_text(path, tomli_w.dumps(content))
+
+
+def read_run_info(path: Path) -> RunInfo:
+    """Read the TOML file; raises InputError with file, field and value where it is at fault."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", file=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"is not TOML: {error}", file=path) from error
+    for name in ("model", "classes"):
+        if name not in content:
+            raise InputError("value is missing", file=path, field=name)
+    for name, (expected, is_right) in _FIELDS.items():
+        if name in content and not is_right(content[name]):
+            raise InputError(f"has to be {expected}", file=path, field=name, value=content[name])
+    return RunInfo(
+        model=content["model"],
+        classes=_classes(path, content["classes"]),
+        views=tuple(content.get("views", ())),
+        fold=content.get("fold"),
+        image_set=content.get("image_set"),
+        cap=content.get("cap"),
+        seconds=content.get("seconds"),
+    )
+
+
+def _classes(path: Path, content: dict[str, Any]) -> Classes:
+    for name, kind in (("names", str), ("ids", int)):
+        values = content.get(name)
+        if not isinstance(values, list) or not all(type(v) is kind for v in values):
+            reason = f"has to be a list of {'names' if kind is str else 'whole numbers'}"
+            raise InputError(reason, file=path, field=f"classes.{name}", value=values)
+    try:
+        return Classes.of(content["names"], content["ids"])
+    except ValueError as error:
+        raise InputError(str(error), file=path, field="classes") from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "model": ("a text", _is_text),
+    "views": ("a list of texts", _is_texts),
+    "fold": ("a text", _is_text),
+    "image_set": ("a text", _is_text),
+    "cap": ("a whole number above 0", lambda v: type(v) is int and v > 0),
+    "seconds": ("a number", lambda v: type(v) in (int, float)),
+    "classes": ("a table of names and ids", lambda v: isinstance(v, dict)),
+}
