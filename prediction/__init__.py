@@ -1,4 +1,4 @@
-"""The engine: images decoded, cut, batched, run and merged."""
+"""The engine: images decoded, cut, batched, run and merged; runs that grow on disk."""
 
 from smallobj.prediction.device import PRECISIONS, autocast, choose_device
 from smallobj.prediction.engine import (
@@ -10,16 +10,27 @@ from smallobj.prediction.engine import (
     predict,
     stream,
 )
+from smallobj.prediction.inputs import ImageFiles, find_images
+from smallobj.prediction.part import part_path
+from smallobj.prediction.run import Skipped, Summary, check_out, predict_run, views_of
 
 __all__ = [
     "MAX_BOXES",
     "NMS_IOU",
     "PRECISIONS",
+    "ImageFiles",
     "PredictConfig",
     "Seen",
+    "Skipped",
+    "Summary",
     "as_table",
     "autocast",
+    "check_out",
     "choose_device",
+    "find_images",
+    "part_path",
     "predict",
+    "predict_run",
     "stream",
+    "views_of",
 ]

@@ -1,0 +1,116 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternatives, and looking
+plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1 is
+{plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
+antitranspose; the sets flips, rotations, d4; scale=S; tile=N, tile=N:OVERLAP; whole (downscaled to
+a tile's side), whole=N."""
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained model, runs/NAME.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder (all levels), an image, or a .txt with a path a line.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Where the run goes, runs/NAME.json.")],
+    tta: Annotated[
+        bool, typer.Option("--tta", help="A sensible set of views: the same as --views flips.")
+    ] = False,
+    views: Annotated[str | None, typer.Option(metavar="SPEC", help=VIEWS_HELP)] = None,
+    tile: Annotated[
+        str, typer.Option(metavar="auto|N|0", help="Side of the tiles in pixels; 0: none.")
+    ] = "auto",
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Patches a forward pass.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    nms_iou: Annotated[
+        float, typer.Option(help="Of two boxes of a class that overlap more, one stays.")
+    ] = 0.5,
+    max_boxes: Annotated[int, typer.Option(help="Best boxes kept an image.")] = 300,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Larger images are refused by their header.")
+    ] = 400.0,
+    max_bad: Annotated[
+        int, typer.Option(help="Images that may be unreadable; they go to NAME.skipped.tsv.")
+    ] = 0,
+) -> None:
+    """Find objects in images with a trained model, looking at each as often as you like.
+
+    Large images are cut into overlapping tiles that suit the model (--tile auto). What was found
+    grows in NAME.part.jsonl: stopped, the same command goes on from there.
+
+    Example: smallobj predict runs/centernet photos --tta --out runs/centernet-test.json
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from smallobj.boxes import InputError
+    from smallobj.detectors import load_detector
+    from smallobj.prediction import (
+        PredictConfig,
+        check_out,
+        choose_device,
+        find_images,
+        predict_run,
+        views_of,
+    )
+    from smallobj.tta import TTA
+
+    if tta and views is not None:
+        raise InputError("--tta and --views exclude each other", field="views", value=views)
+    check_out(out)
+    files = find_images(images)
+    detector, manifest = load_detector(run, choose_device(device))
+    spec = TTA if tta else "identity" if views is None else views
+    looks = views_of(manifest, detector.stride, spec=spec, tile=tile, overlap_px=overlap)
+    config = PredictConfig(
+        views=looks,
+        batch_size=batch,
+        nms_iou=nms_iou,
+        max_boxes=max_boxes,
+        precision=precision,
+        max_megapixels=max_megapixels,
+    )
+    count = "1 view" if len(looks) == 1 else f"{len(looks)} views"
+    typer.echo(f"{count}: {'; '.join(view.name for view in looks)}", err=True)
+    done = 0
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    try:
+        with Progress("predicting", *columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("", total=len(files.ids))
+
+            def show(completed: int, _: int) -> None:
+                nonlocal done
+                done = completed
+                progress.update(task, completed=completed)
+
+            summary = predict_run(
+                detector, manifest, files, out, config, max_bad=max_bad, on_progress=show
+            )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"stopped after {done} of {len(files.ids)} images: the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    for skipped in summary.skipped:
+        typer.echo(f"left out {skipped.id!r}: {skipped.reason}", err=True)
+    again = f" ({summary.resumed} of them from an earlier start)" if summary.resumed else ""
+    typer.echo(
+        f"{out}: {summary.images} images{again}, {summary.boxes} boxes, {count},"
+        f" {summary.seconds:.1f} s"
+    )
