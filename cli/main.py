@@ -4,6 +4,8 @@ import sys
 
 import typer
 
+from smallobj.cli.predict import predict
+
 app = typer.Typer(
     name="smallobj",
     help="Find small objects in large photographs: train detectors, predict, tune, fuse, evaluate.",
@@ -11,6 +13,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(predict)
 
 
 def main(arguments: list[str] | None = None) -> None:
