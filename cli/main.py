@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from smallobj.cli.detectors import detectors
 from smallobj.cli.predict import predict
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(detectors)
 app.command()(predict)
 
 

@@ -34,8 +34,8 @@ class CenterNetConfig(DetectorConfig):
             "width": 32,
         },
         "small": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (32, 64, 128, 256), "stem_width": 32},
+            "backbone": "resnet18",
+            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
             "coarsest": 32,
             "width": 48,
         },
@@ -60,7 +60,7 @@ class CenterNetConfig(DetectorConfig):
 
 @register("centernet")
 class CenterNet(Detector):
-    """Peaks of a class's heat map, with distances to the four sides of the box.
+    """Every object is a peak in its class's heat map, with distances to the four sides.
 
     Raw: `heat` [B, C, h, w] logits; `sides` [B, 4, h, w] log of the distances from a place's
     centre to left, top, right and bottom, in strides.

@@ -43,8 +43,8 @@ class FCOSConfig(DetectorConfig):
             "head_convs": 1,
         },
         "small": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (32, 64, 128, 256), "stem_width": 32},
+            "backbone": "resnet18",
+            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
             "coarsest": 16,
             "width": 64,
             "head_convs": 1,
@@ -74,7 +74,7 @@ class FCOSConfig(DetectorConfig):
 
 @register("fcos")
 class FCOSDetector(Detector):
-    """torchvision's FCOS on a timm pyramid.
+    """Every place inside an object tells class and box: torchvision's FCOS on a timm pyramid.
 
     Raw, over the places of all levels, finest first, each row by row: `cls_logits` [B, P, C];
     `bbox_regression` [B, P, 4] distances to left, top, right, bottom in anchors; `bbox_ctrness`
