@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import hotcoco
 import numpy as np
-from hotcoco import COCO as HotCOCO
-from hotcoco import COCOeval as HotCOCOeval
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -86,8 +85,8 @@ def _rows(table: BoxTable) -> list[dict]:
 
 def reference(coco: Any, evaluator: Any, labels: dict, detections: list[dict]) -> Callable[[], Any]:
     """A run of another tool from objects in memory to its twelve numbers; loading is not timed."""
-    truth = coco(labels) if coco is HotCOCO else coco()
-    if coco is not HotCOCO:
+    truth = coco(labels) if coco is hotcoco.COCO else coco()
+    if coco is not hotcoco.COCO:
         truth.dataset = labels
         truth.createIndex()
     found = truth.loadRes(detections)
@@ -121,12 +120,12 @@ def main() -> None:
     truth, predictions = random_tables(arguments.images)
     labels, detections = coco_dicts(truth, predictions)
     with contextlib.redirect_stdout(io.StringIO()):
-        pycocotools = reference(COCO, COCOeval, labels, detections)
-        hotcoco = reference(HotCOCO, HotCOCOeval, labels, detections)
+        slow_one = reference(COCO, COCOeval, labels, detections)
+        quick_one = reference(hotcoco.COCO, hotcoco.COCOeval, labels, detections)
     coco_summary(truth, predictions)  # compiled, or read from the cache
     ours, numbers = seconds(lambda: coco_summary(truth, predictions), arguments.repeats)
-    slow, theirs = seconds(pycocotools, 1)
-    quick, hot = seconds(hotcoco, arguments.repeats)
+    slow, theirs = seconds(slow_one, 1)
+    quick, hot = seconds(quick_one, arguments.repeats)
     for name, stats in (("pycocotools", theirs), ("hotcoco", hot)):
         gap = np.abs(np.array(list(numbers.values())) - np.array(stats)).max()
         print(f"largest difference from {name}'s twelve numbers: {gap:.1e}")

@@ -71,7 +71,9 @@ def bootstrap_interval(
     max_detections: int | None = 100,
 ) -> Interval:
     """The interval within which a metric falls in 95 % of draws of images; see `map_score`."""
-    return interval_of(_metric_scores(truth, predictions, metric, samples, seed, max_detections))
+    return interval_of(
+        _scores(truth, predictions, metric, max_detections, samples=samples, seed=seed)
+    )
 
 
 def paired_bootstrap(
@@ -86,18 +88,19 @@ def paired_bootstrap(
 ) -> Difference:
     """By how much predictions `a` are better than `b` on the same draws of images."""
     return difference_of(
-        _metric_scores(truth, a, metric, samples, seed, max_detections),
-        _metric_scores(truth, b, metric, samples, seed, max_detections),
+        _scores(truth, a, metric, max_detections, samples=samples, seed=seed),
+        _scores(truth, b, metric, max_detections, samples=samples, seed=seed),
     )
 
 
-def _metric_scores(
+def _scores(
     truth: BoxTable,
     predictions: BoxTable,
     metric: str,
+    max_detections: int | None,
+    *,
     samples: int,
     seed: int,
-    max_detections: int | None,
 ) -> Array:
     levels = thresholds_of(metric)
     matches = match(prepare_truth(truth), predictions, levels, max_detections=max_detections)

@@ -1,21 +1,23 @@
+# ruff: noqa: PLR0917 - compiled code takes its columns by position
 """The compiled kernels of the room, all in this file: the cache of one is renewed with its file.
 
 A detection's outcome at up to 31 IoU thresholds is two bit fields: bit t of `hit` where it found a
-truth box at threshold t, bit t of `skip` where it counts neither as found nor as false.
+true box at threshold t, bit t of `skip` where it counts neither as found nor as false.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
+from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
-_DIGIT_BITS = 11
-_DIGITS = 6
+_DIGIT_BITS, _DIGITS = 11, 6
 _BASE = 1 << _DIGIT_BITS
 
 
 @compiled
-def order_by_falling_score(score):  # type: ignore[no-untyped-def]
-    """Row numbers by falling score, equal scores by rising row: a radix sort; [M] to int64 [M]."""
+def order_by_falling_score(score: Array) -> NDArray[np.int64]:
+    """Row numbers by falling score, equal scores by rising row: a radix sort; [M] to [M]."""
     rows = len(score)
     key = np.empty(rows, np.uint64)
     sign = np.uint64(1) << np.uint64(63)
@@ -44,12 +46,18 @@ def order_by_falling_score(score):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def order_detections(offsets, label, score, per_image, classes):  # type: ignore[no-untyped-def]
+def order_detections(
+    offsets: NDArray[np.int64],
+    label: NDArray[np.int32],
+    score: Array,
+    per_image: int,
+    classes: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Detections by image and by class, best first, at most `per_image` of an image kept.
 
     offsets [N + 1], label [M], score [M]. Returns in_image [M], the rows of each image best first;
     place [M], where a row stands among the K kept rows ordered by class and falling score, -1 where
-    it is not kept; image int32 [K] of the kept rows; class_offsets [classes + 1] into them.
+    it is not kept; image [K] of the kept rows; class_offsets [classes + 1] into them.
     """
     rows = len(score)
     falling = order_by_falling_score(score)
@@ -67,8 +75,8 @@ def order_detections(offsets, label, score, per_image, classes):  # type: ignore
         if filled[image] - offsets[image] <= per_image:
             place[row] = 0
             class_offsets[label[row] + 1] += 1
-    for label_index in range(classes):
-        class_offsets[label_index + 1] += class_offsets[label_index]
+    for c in range(classes):
+        class_offsets[c + 1] += class_offsets[c]
     following = class_offsets[:-1].copy()
     kept_image = np.empty(class_offsets[-1], np.int32)
     for row in falling:
@@ -80,7 +88,7 @@ def order_detections(offsets, label, score, per_image, classes):  # type: ignore
 
 
 @compiled
-def _label_start(label, start, stop, wanted):  # type: ignore[no-untyped-def]
+def _label_start(label: NDArray[np.int32], start: int, stop: int, wanted: int) -> int:
     """First of the rows start to stop, ordered by label, whose label is not below `wanted`."""
     while start < stop:
         middle = (start + stop) // 2
@@ -92,30 +100,62 @@ def _label_start(label, start, stop, wanted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _overlap(box, area, truth, crowd):  # type: ignore[no-untyped-def]
-    """IoU of a detection and a truth box; of a crowd, the part of the detection inside it."""
-    width = min(box[2], truth[2]) - max(box[0], truth[0])
-    height = min(box[3], truth[3]) - max(box[1], truth[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    if crowd:
-        return shared / area
-    return shared / (area + (truth[2] - truth[0]) * (truth[3] - truth[1]) - shared)
+def _near_boxes(
+    box: tuple[float, float, float, float],
+    label: int,
+    truth_xyxy: Array,
+    truth_label: NDArray[np.int32],
+    truth_crowd: NDArray[np.bool_],
+    span: tuple[int, int],
+    loosest: float,
+    near: NDArray[np.int64],
+    overlap: Array,
+) -> int:
+    """True boxes of a label within the rows `span` whose IoU with a box is `loosest` or more.
+
+    Of a crowd it is the part of the box inside it. Fills near and overlap, returns how many.
+    """
+    x1, y1, x2, y2 = box
+    area = (x2 - x1) * (y2 - y1)
+    found = 0
+    g = _label_start(truth_label, span[0], span[1], label)
+    while g < span[1] and truth_label[g] == label:
+        left, top = truth_xyxy[g, 0], truth_xyxy[g, 1]
+        right, bottom = truth_xyxy[g, 2], truth_xyxy[g, 3]
+        width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
+        if width > 0 and height > 0:
+            shared = width * height
+            joint = area if truth_crowd[g] else area + (right - left) * (bottom - top) - shared
+            if shared / joint >= loosest:
+                near[found], overlap[found] = g, shared / joint
+                found += 1
+        g += 1
+    return found
 
 
 @compiled
-def _best_free(near, overlap, counted, crowd, taken, bit, threshold):  # type: ignore[no-untyped-def]
-    """Of the truth boxes `near`, the free one of highest overlap, the later of equals; else -1.
+def _best_free(
+    near: NDArray[np.int64],
+    overlap: Array,
+    found: int,
+    counted: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+    taken: NDArray[np.int32],
+    area_range: int,
+    first: int,
+    bit: int,
+    threshold: float,
+) -> int:
+    """Of the `found` near boxes, the free one of highest overlap, the later of equals; else -1.
 
     Boxes that count come first; only without one of them is an ignored one taken.
     """
     for wanted in (True, False):
         best, best_overlap = -1, threshold
-        for k in range(len(near)):
+        for k in range(found):
             g = near[k]
-            free = crowd[g] or not taken[g] & bit
-            if counted[g] == wanted and free and overlap[k] >= best_overlap:
+            free = crowd[g] or not taken[area_range, g - first] & bit
+            if free and overlap[k] >= best_overlap and counted[area_range, g] == wanted:
                 best, best_overlap = g, overlap[k]
         if best >= 0:
             return best
@@ -123,158 +163,191 @@ def _best_free(near, overlap, counted, crowd, taken, bit, threshold):  # type: i
 
 
 @compiled
-def match_images(  # type: ignore[no-untyped-def]
-    start,
-    stop,
-    truth_offsets,
-    truth_label,
-    truth_xyxy,
-    truth_crowd,
-    truth_counted,
-    offsets,
-    label,
-    xyxy,
-    in_image,
-    place,
-    classes,
-    per_class,
-    thresholds,
-    area_low,
-    area_high,
-    hit,
-    skip,
-    rank,
-):
-    """Match the kept detections of images start to stop; fills hit, skip and rank.
+def match_images(
+    start: int,
+    stop: int,
+    truth_offsets: NDArray[np.int64],
+    truth_label: NDArray[np.int32],
+    truth_xyxy: Array,
+    truth_crowd: NDArray[np.bool_],
+    counted: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    label: NDArray[np.int32],
+    xyxy: Array,
+    in_image: NDArray[np.int64],
+    place: NDArray[np.int64],
+    classes: int,
+    per_class: int,
+    thresholds: Array,
+    area_low: Array,
+    area_high: Array,
+    hit: NDArray[np.int32],
+    skip: NDArray[np.int32],
+    rank: NDArray[np.int32],
+) -> None:
+    """Match the kept detections of images start to stop; fills hit, skip [R, K] and rank [K].
 
-    Truth [G] is ordered by image and label; truth_counted [R, G] says what counts in each area
+    Truth [G] is ordered by image and label; counted [R, G] says what is to be found in each area
     range. thresholds [T]; area_low and area_high [R], square pixels, low <= area < high. in_image
-    and place are those of `order_detections`. hit and skip int32 [R, K]; rank int32 [K] is the
-    position among the detections of an image and class; from `per_class` on they are skipped.
+    and place are those of `order_detections`. rank is the position among the detections of an
+    image and class; from `per_class` on they are skipped.
     """
-    ranges, steps = len(area_low), len(thresholds)
-    loosest = thresholds.min()
+    steps, loosest = len(thresholds), thresholds.min()
     all_steps = (1 << steps) - 1
     most = 0
     for i in range(start, stop):
         most = max(most, truth_offsets[i + 1] - truth_offsets[i])
     near, overlap = np.empty(most, np.int64), np.empty(most, np.float64)
+    taken = np.empty((len(area_low), most), np.int32)
     seen, seen_in = np.zeros(classes, np.int64), np.full(classes, -1, np.int64)
-    taken = np.empty((ranges, most), np.int32)
     for i in range(start, stop):
-        first, last = truth_offsets[i], truth_offsets[i + 1]
-        counted, crowd = truth_counted[:, first:last], truth_crowd[first:last]
-        taken[:, : last - first] = 0
+        span = truth_offsets[i], truth_offsets[i + 1]
+        taken[:, : span[1] - span[0]] = 0
         for k in range(offsets[i], offsets[i + 1]):
             row = in_image[k]
-            at, wanted = place[row], label[row]
+            at, c = place[row], label[row]
             if at < 0:  # over the cap, as are all that follow
                 break
-            if seen_in[wanted] != i:
-                seen_in[wanted], seen[wanted] = i, 0
-            rank[at] = seen[wanted]
-            seen[wanted] += 1
+            if seen_in[c] != i:
+                seen_in[c], seen[c] = i, 0
+            rank[at] = seen[c]
+            seen[c] += 1
             if rank[at] >= per_class:
                 hit[:, at], skip[:, at] = 0, all_steps
                 continue
-            box = xyxy[row]
+            box = xyxy[row, 0], xyxy[row, 1], xyxy[row, 2], xyxy[row, 3]
             area = (box[2] - box[0]) * (box[3] - box[1])
-            found = 0
-            g = _label_start(truth_label, first, last, wanted)
-            while g < last and truth_label[g] == wanted:
-                shared = _overlap(box, area, truth_xyxy[g], truth_crowd[g])
-                if shared >= loosest:
-                    near[found], overlap[found] = g - first, shared
-                    found += 1
-                g += 1
-            for r in range(ranges):
-                hits = 0
-                skips = 0 if area_low[r] <= area < area_high[r] else all_steps
-                if found:
-                    for t in range(steps):
-                        bit = 1 << t
-                        best = _best_free(
-                            near[:found], overlap, counted[r], crowd, taken[r], bit, thresholds[t]
-                        )
-                        if best >= 0:
-                            taken[r, best] |= bit
-                            if counted[r, best]:
-                                hits |= bit
-                                skips &= ~bit
-                            else:
-                                skips |= bit
+            found = _near_boxes(
+                box, c, truth_xyxy, truth_label, truth_crowd, span, loosest, near, overlap
+            )
+            for r in range(len(area_low)):
+                hits, skips = 0, (0 if area_low[r] <= area < area_high[r] else all_steps)
+                for t in range(steps if found else 0):
+                    bit = 1 << t
+                    best = _best_free(
+                        near, overlap, found, counted, truth_crowd, taken, r, span[0], bit,
+                        thresholds[t],
+                    )  # fmt: skip
+                    if best >= 0:
+                        taken[r, best - span[0]] |= bit
+                        if counted[r, best]:
+                            hits, skips = hits | bit, skips & ~bit
+                        else:
+                            skips |= bit
                 hit[r, at], skip[r, at] = hits, skips
 
 
 @compiled
-def precision_by_class(  # type: ignore[no-untyped-def]
-    class_offsets,
-    image,
-    hit,
-    skip,
-    truth_image,
-    truth_label,
-    truth_counted,
-    weight,
-    steps,
-    recall_points,
-    epsilon,
-):
+def _collect_events(
+    span: tuple[int, int],
+    image: NDArray[np.int32],
+    hit: NDArray[np.int32],
+    skip: NDArray[np.int32],
+    weight: NDArray[np.int64],
+    event: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    found: NDArray[np.int64],
+    skipped: NDArray[np.int64],
+) -> int:
+    """Of a class's detections those that found or skip anything, and the totals [T] of both.
+
+    Fills event with their rows and seen with the detections up to each; returns how many.
+    """
+    events, so_far = 0, 0
+    found[:], skipped[:] = 0, 0
+    for k in range(span[0], span[1]):
+        times = weight[image[k]]
+        so_far += times
+        if hit[k] | skip[k] and times:
+            event[events], seen[events] = k, so_far
+            events += 1
+            for t in range(len(found)):
+                found[t] += times * (hit[k] >> t & 1)
+                skipped[t] += times * (skip[k] >> t & 1)
+    return events
+
+
+@compiled
+def precision_by_class(
+    class_offsets: NDArray[np.int64],
+    image: NDArray[np.int32],
+    hit: NDArray[np.int32],
+    skip: NDArray[np.int32],
+    truth_image: NDArray[np.int32],
+    truth_label: NDArray[np.int32],
+    counted: NDArray[np.bool_],
+    weight: NDArray[np.int64],
+    steps: int,
+    recall_points: Array,
+    epsilon: float,
+) -> tuple[Array, Array, NDArray[np.int64]]:
     """Average precision of every class and threshold, every image counted `weight` times.
 
-    Detections [K] as ordered and matched above, in one area range; truth columns [G]; weight int64
-    [N]. recall_points rising, in 0..1: the envelope's mean there; empty: the area under it. epsilon
-    is added to the number of detections (pycocotools does). Returns average precision and final
-    recall [C, T], NaN where a class has no truth, and the truth boxes int64 [C].
+    Detections [K] as ordered and matched above, in one area range; truth columns [G]; weight [N].
+    recall_points rising, in 0..1: the envelope's mean there; empty: the area under it. epsilon is
+    added to the number of detections (pycocotools does). Returns average precision and final
+    recall [C, T], NaN where a class has nothing to find, and what it has to find [C].
     """
     classes, points = len(class_offsets) - 1, len(recall_points)
     positives = np.zeros(classes, np.int64)
     for g in range(len(truth_image)):
-        if truth_counted[g]:
+        if counted[g]:
             positives[truth_label[g]] += weight[truth_image[g]]
-    precision = np.full((classes, steps), np.nan)
-    recall = np.full((classes, steps), np.nan)
+    precision, recall = np.full((classes, steps), np.nan), np.full((classes, steps), np.nan)
     found, skipped = np.empty(steps, np.int64), np.empty(steps, np.int64)
-    envelope, total = np.empty(steps), np.empty(steps)
-    point = np.empty(steps, np.int64)
+    most = 0
+    for c in range(classes):
+        most = max(most, class_offsets[c + 1] - class_offsets[c])
+    event, seen = np.empty(most, np.int64), np.empty(most, np.int64)
     for c in range(classes):
         if positives[c] == 0:
             continue
-        found[:], skipped[:], envelope[:], total[:], point[:] = 0, 0, 0.0, 0.0, points - 1
-        seen = 0
-        for k in range(class_offsets[c], class_offsets[c + 1]):
-            times = weight[image[k]]
-            seen += times
-            if hit[k] | skip[k]:
-                for t in range(steps):
-                    found[t] += times * (hit[k] >> t & 1)
-                    skipped[t] += times * (skip[k] >> t & 1)
+        span = class_offsets[c], class_offsets[c + 1]
+        events = _collect_events(span, image, hit, skip, weight, event, seen, found, skipped)
         for t in range(steps):
             recall[c, t] = found[t] / positives[c]
-            while point[t] >= 0 and recall_points[point[t]] > recall[c, t]:
-                point[t] -= 1
-        # From the last detection back, the best precision so far is the envelope; it changes and
-        # counts at hits alone, and whole numbers leave no rounding behind.
-        for k in range(class_offsets[c + 1] - 1, class_offsets[c] - 1, -1):
-            times = weight[image[k]]
-            if times and hit[k] | skip[k]:
-                for t in range(steps):
-                    if hit[k] >> t & 1:
-                        here = found[t] / (seen - skipped[t] + epsilon)
-                        envelope[t] = max(envelope[t], here)
-                        found[t] -= times
-                        if points == 0:
-                            total[t] += times * envelope[t]
-                        before = found[t] / positives[c]
-                        while point[t] >= 0 and recall_points[point[t]] > before:
-                            total[t] += envelope[t]
-                            point[t] -= 1
-                    elif skip[k] >> t & 1:
-                        skipped[t] -= times
-            seen -= times
-        for t in range(steps):
-            if points:  # what is left is recall 0
-                precision[c, t] = (total[t] + envelope[t] * (point[t] + 1)) / points
-            else:
-                precision[c, t] = total[t] / positives[c]
+            precision[c, t] = _precision(
+                t, image, hit, skip, weight, event[:events], seen, found[t], skipped[t],
+                positives[c], recall_points, epsilon,
+            ) / (points if points else positives[c])  # fmt: skip
     return precision, recall, positives
+
+
+@compiled
+def _precision(
+    t: int,
+    image: NDArray[np.int32],
+    hit: NDArray[np.int32],
+    skip: NDArray[np.int32],
+    weight: NDArray[np.int64],
+    event: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    found: int,
+    skipped: int,
+    positives: int,
+    recall_points: Array,
+    epsilon: float,
+) -> float:
+    """Sum of the envelope over a class's true boxes found, or over the recall points.
+
+    From the last event back, the best precision so far is the envelope; it changes and counts at
+    hits alone, and whole numbers leave no rounding behind.
+    """
+    envelope, total = 0.0, 0.0
+    point = len(recall_points) - 1
+    while point >= 0 and recall_points[point] > found / positives:
+        point -= 1
+    for e in range(len(event) - 1, -1, -1):
+        k = event[e]
+        if hit[k] >> t & 1:
+            times = weight[image[k]]
+            envelope = max(envelope, found / (seen[e] - skipped + epsilon))
+            found -= times
+            if len(recall_points) == 0:
+                total += times * envelope
+            while point >= 0 and recall_points[point] > found / positives:
+                total += envelope
+                point -= 1
+        elif skip[k] >> t & 1:
+            skipped -= weight[image[k]]
+    return total + envelope * (point + 1)  # what is left is recall 0

@@ -107,14 +107,15 @@ def match(
 
     Raises ValueError where the two tables' images or classes differ or predictions have no score.
     """
-    _check_pair(truth, predictions)
+    score = _check_pair(truth, predictions)
     levels = np.minimum(np.asarray(thresholds, np.float64), 1 - 1e-10)  # as pycocotools does
     if not 0 < len(levels) <= _MOST_THRESHOLDS:
         raise ValueError(f"1 to {_MOST_THRESHOLDS} thresholds are possible, got {len(levels)}")
-    offsets, label, xyxy = map(_own, (predictions.offsets, predictions.label, predictions.xyxy))
+    offsets, label = _own(predictions.offsets), _own(predictions.label)
+    xyxy = _own(predictions.xyxy)
     cap = UNLIMITED if max_detections is None else max_detections
     in_image, place, image, class_offsets = order_detections(
-        offsets, label, _own(predictions.score), cap, len(truth.classes)
+        offsets, label, _own(score), cap, len(truth.classes)
     )
     low, high = (np.array([getattr(area, side) for area in areas]) for side in ("low", "high"))
     inside = (truth.area >= low[:, None]) & (truth.area < high[:, None])
@@ -145,7 +146,7 @@ def match(
     )
 
 
-def _check_pair(truth: PreparedTruth, predictions: BoxTable) -> None:
+def _check_pair(truth: PreparedTruth, predictions: BoxTable) -> Array:
     if predictions.score is None:
         raise ValueError("predictions have no score")
     mine, theirs = truth.images.ids, predictions.images.ids
@@ -153,6 +154,7 @@ def _check_pair(truth: PreparedTruth, predictions: BoxTable) -> None:
         raise ValueError(f"images differ: {len(mine)} of the truth, {len(theirs)} predicted")
     if truth.classes != predictions.classes:
         raise ValueError(f"classes differ: {truth.classes.names}, {predictions.classes.names}")
+    return predictions.score
 
 
 def _own(column: NDArray) -> NDArray:

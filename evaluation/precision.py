@@ -1,4 +1,3 @@
-import warnings
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -86,9 +85,8 @@ def mean_precision(matches: Matches, *, weight: NDArray[np.int64] | None = None)
 
 def class_mean(by_class: Array) -> Array:
     """Mean over the classes that have true boxes; [C, T] to [T], NaN where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is the NaN wanted
-        return np.nanmean(by_class, axis=0)
+    known = ~np.isnan(by_class[:, 0])
+    return by_class[known].mean(axis=0) if known.any() else np.full(by_class.shape[1], np.nan)
 
 
 def map_score(
