@@ -145,7 +145,7 @@ def _predict_missing(
 
 
 def _too_many(error: InputError, skipped: list[Skipped], out: Path) -> InputError:
-    count = "" if len(skipped) == 1 else f"; it is the {len(skipped)}th that cannot be read"
+    count = "" if len(skipped) == 1 else f"; {len(skipped)} images so far cannot be read"
     return InputError(
         f"{error.reason}{count}; {out} is not written (--max-bad N goes on without N such images)",
         file=printable(Path(str(error.file))),

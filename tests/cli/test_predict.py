@@ -1,0 +1,151 @@
+"""`smallobj predict` from the shell's side: what it writes, prints and refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from smallobj.boxes import Classes
+from smallobj.cli.main import main
+from smallobj.detectors import build_detector, describe
+from smallobj.formats import read_run
+from smallobj.weights.checkpoint import save_weights
+from smallobj.weights.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    detector = build_detector(
+        "centernet", num_classes=2, mean=(128.0,) * 3, std=(70.0,) * 3, size="tiny"
+    )
+    manifest = Manifest(
+        **describe(detector),
+        id="tiny",
+        classes=Classes.of(["a", "b"], [1, 2]),
+        train_crop_px=64,
+        largest_object_px=30.0,
+    )
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    save_weights(folder, detector.state_dict(), manifest)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos" / "deep"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        pixels = rng.integers(0, 255, (90 + i, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}[bold].png")
+    return tmp_path / "photos"
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_a_run_is_written_and_told(model, photos, tmp_path, capsys) -> None:
+    out = tmp_path / "runs" / "a.json"
+    assert call(model, photos, "--out", out, "--tta", "--tile", "64", "--batch", "4") == 0
+    said = capsys.readouterr()
+    run = read_run(out)
+    assert run.table.images.ids == tuple(f"deep/{i}[bold].png" for i in range(3))
+    assert run.info is not None
+    assert run.info.views[:2] == ("tile=64:32", "hflip,tile=64:32")
+    assert f"{len(run.table)} boxes, 4 views" in said.out
+    assert "4 views: tile=64:32; hflip,tile=64:32; vflip,tile=64:32; rot180,tile=64:32" in said.err
+    assert sorted(path.name for path in out.parent.iterdir()) == ["a.json", "a.run.toml"]
+    ids = {row[0] for rows in json.loads(out.read_text()).values() for row in rows}
+    assert ids <= {1, 2}
+
+
+def test_the_example_views_multiply(model, photos, tmp_path, capsys) -> None:
+    out = tmp_path / "a.json"
+    spec = "hflip,scale=0.75|1"
+    assert call(model, photos, "--out", out, "--views", spec, "--tile", 0) == 0
+    told = "4 views: identity; scale=0.75; hflip; hflip,scale=0.75"
+    assert told in capsys.readouterr().err
+
+
+def test_left_out_images_are_told(model, photos, tmp_path, capsys) -> None:
+    (photos / "broken[/red].jpg").mkdir(parents=True)
+    (photos / "broken[/red].jpg").rmdir()
+    (photos / "broken[" / "red].jpg").write_bytes(b"no image")
+    assert call(model, photos, "--out", tmp_path / "a.json", "--max-bad", 1) == 0
+    assert "left out 'broken[/red].jpg': is no image" in capsys.readouterr().err
+    assert (tmp_path / "a.skipped.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--views", "mirror"], "unknown view; known: identity, hflip"),
+        (["--views", ""], "unknown view"),
+        (["--views", "hflip", "--tta"], "exclude each other"),
+        (["--tile", "64", "--overlap", "64"], "between 0 and"),
+        (["--tile", "0", "--views", "whole"], "whole needs tiles"),
+        (["--device", "warp"], "no such device"),
+        (["--precision", "fp8"], "must be one of auto, fp32, bf16, fp16"),
+        (["--batch", "0"], "at least 1"),
+        (["--max-megapixels", "0.001"], "larger than 0.001 megapixels"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_status_2(model, photos, capsys, arguments, reason) -> None:
+    tmp_path = photos.parent
+    assert call(model, photos, "--out", tmp_path / "runs" / "a.json", *arguments) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_wrong_places_are_one_line_and_status_2(model, photos, tmp_path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    for run, images, out, reason in (
+        (photos, photos, tmp_path / "a.json", "manifest.toml"),
+        (model, tmp_path / "empty", tmp_path / "a.json", "no images in this folder"),
+        (model, tmp_path / "none", tmp_path / "a.json", "no such folder"),
+        (model, photos, tmp_path / "a.txt", "ends in .json"),
+        (model, photos, model / "manifest.toml" / "a.json", "cannot be written"),
+    ):
+        assert call(run, images, "--out", out) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+
+
+def test_ctrl_c_keeps_what_was_found(model, tmp_path) -> None:
+    """Interrupted in mid-run it says so, ends with 130 and leaves the part file alone."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(folder / "0.png")
+    for i in range(1, 400):
+        os.link(folder / "0.png", folder / f"{i}.png")
+    out = tmp_path / "runs" / "a.json"
+    command = [sys.executable, "-c", "from smallobj.cli.main import main; main()", "predict"]
+    command += [str(model), str(folder), "--out", str(out), "--batch", "1", "--views", "d4"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    part = out.with_name("a.part.jsonl")
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.read_bytes().count(b"\n") > 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "of 400 images: the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert [path.name for path in out.parent.iterdir()] == ["a.part.jsonl"]
