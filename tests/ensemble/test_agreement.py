@@ -1,8 +1,8 @@
 """The compiled kernel against ensemble-boxes, as a user of that library would have it.
 
-The library has no order for equal scores, so the cases have distinct ones; it accumulates in
-float32, so where an IoU lies within 1e-5 of the threshold the two may cluster differently: an image
-whose fused boxes depend on the threshold that closely is set aside, and counted.
+The library has no order for equal scores, so the cases have distinct ones. It accumulates in
+float32, so where an IoU lies within 1e-5 of the threshold, or of the IoU with another fused box,
+the two may cluster differently: an image that differs for this reason is set aside, and counted.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from smallobj.boxes import BoxTable
+from smallobj.boxes import BoxTable, iou_matrix
 from smallobj.ensemble import CONFIDENCE_RULES, FusionConfig, fuse
 from smallobj.ensemble.reference import fuse_reference
 
@@ -45,52 +45,87 @@ def test_two_thousand_random_cases_agree(random_tables: Callable[..., list[BoxTa
     assert compared >= 2000
 
 
+# whole pixels make many an IoU exactly 11/20, at which the threshold decides by the last bit
+FACES = pytest.mark.parametrize(("iou", "share"), [(0.55, 0.9), (0.553, 0.99)])
+
+
+@FACES
 def test_every_28th_image_of_three_face_detectors_agrees(
-    real_data: Callable[[str], Path], benchmark_module: Callable[[str], ModuleType]
+    real_data: Callable[[str], Path],
+    benchmark_module: Callable[[str], ModuleType],
+    iou: float,
+    share: float,
 ) -> None:
     _, tables = benchmark_module("wider").read_wider(real_data("wider_predictions"))
     images = np.arange(0, len(tables[0].images), 28)
-    compared, aside = _compare_wider([table.take_images(images) for table in tables])
+    compared, aside = _compare_wider([t.take_images(images) for t in tables], iou)
     assert compared + aside == len(images)
-    assert compared > 0.9 * len(images)
+    assert compared >= share * len(images)
 
 
 @pytest.mark.slow
+@FACES
 def test_all_images_of_three_face_detectors_agree(
-    real_data: Callable[[str], Path], benchmark_module: Callable[[str], ModuleType]
+    real_data: Callable[[str], Path],
+    benchmark_module: Callable[[str], ModuleType],
+    iou: float,
+    share: float,
 ) -> None:
     _, tables = benchmark_module("wider").read_wider(real_data("wider_predictions"))
-    compared, aside = _compare_wider(tables)
+    compared, aside = _compare_wider(tables, iou)
     print(f"{compared} images agree, {aside} set aside")
     assert compared + aside == len(tables[0].images)
-    assert compared > 0.9 * len(tables[0].images)
+    assert compared >= share * len(tables[0].images)
 
 
-def _compare_wider(tables: list[BoxTable]) -> tuple[int, int]:
+def _compare_wider(tables: list[BoxTable], iou: float) -> tuple[int, int]:
     rng = np.random.default_rng(0)
     jittered = []
     for table in tables:
         assert table.score is not None
         score = np.clip(table.score, 0, 1 - 1e-5) + rng.uniform(0, 1e-5, len(table))
         jittered.append(replace(table, score=score))
-    return _compare(jittered, FusionConfig(weights=(3, 2, 1), max_detections=None))
+    return _compare(jittered, FusionConfig(iou=iou, weights=(3, 2, 1), max_detections=None))
 
 
 def _compare(tables: list[BoxTable], config: FusionConfig) -> tuple[int, int]:
     """Numbers of images that agree and that were set aside; fails on one that does not agree."""
     ours, reference = fuse(tables, config), fuse_reference(tables, config)
-    below = fuse(tables, replace(config, iou=config.iou - MARGIN))
-    above = fuse(tables, replace(config, iou=config.iou + MARGIN))
     aside = 0
     for image in range(len(ours.images)):
-        if not _same(_rows(below, image), _rows(above, image), 0):
-            aside += 1
-            continue
         extent = _extent(tables, image)
-        assert _same(_rows(ours, image, extent), _rows(reference, image, extent), TOLERANCE), (
-            f"image {image} under {config}"
-        )
+        if _same(_rows(ours, image, extent), _rows(reference, image, extent)):
+            continue
+        assert _closest_call(tables, image, config) < MARGIN, f"image {image} under {config}"
+        aside += 1
     return len(ours.images) - aside, aside
+
+
+def _closest_call(tables: list[BoxTable], image: int, config: FusionConfig) -> float:
+    """How near the IoU that decides for a box comes to the threshold or to the next best IoU."""
+    weights = config.weights_of(len(tables))
+    rows = np.concatenate(
+        [
+            np.c_[_rows(t, image), _rows(t, image)[:, 0] * w]
+            for t, w in zip(tables, weights, strict=True)
+        ]
+    )
+    rows = rows[rows[:, 0] >= config.skip]
+    closest = np.inf
+    for label in np.unique(rows[:, 5]):
+        fused, mass = np.empty((0, 4)), np.empty(0)
+        for row in sorted(rows[rows[:, 5] == label], key=lambda row: -row[6]):
+            overlaps = iou_matrix(row[None, 1:5], fused)[0]
+            best = overlaps.max(initial=0)
+            closest = min(closest, abs(best - config.iou))
+            if best > config.iou:
+                joined = int(overlaps.argmax())
+                closest = min(closest, best - np.delete(overlaps, joined).max(initial=0))
+                mass[joined] += row[6]
+                fused[joined] += (row[1:5] - fused[joined]) * row[6] / mass[joined]
+            else:
+                fused, mass = np.vstack([fused, row[1:5]]), np.append(mass, row[6])
+    return closest
 
 
 def _extent(tables: list[BoxTable], image: int) -> float:
@@ -105,11 +140,11 @@ def _rows(table: BoxTable, image: int, extent: float = 1) -> np.ndarray:
     return np.column_stack([table.score[rows], table.xyxy[rows] / extent, table.label[rows]])
 
 
-def _same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether the rows are those of the other, in whatever order nearly equal scores have."""
     if len(a) != len(b):
         return False
-    if np.abs(a - b).max(initial=0) <= tolerance:
+    if np.abs(a - b).max(initial=0) <= TOLERANCE:
         return True
-    close = np.abs(a[:, None] - b[None]).max(axis=2) <= tolerance
+    close = np.abs(a[:, None] - b[None]).max(axis=2) <= TOLERANCE
     return bool(close.any(axis=0).all() and close.any(axis=1).all())
