@@ -1,6 +1,8 @@
 """Labels and runs in and out: challenge JSON, COCO, YOLO, Pascal VOC; splits."""
 
 from smallobj.formats.align import Aligned, align_runs
+from smallobj.formats.check import Checked, check_labels
+from smallobj.formats.faults import Fault
 from smallobj.formats.image_files import list_images, upright_size
 from smallobj.formats.image_ids import match_ids, natural_key, normal_id
 from smallobj.formats.labels import FORMATS, Labels, read_labels, write_labels
@@ -8,15 +10,21 @@ from smallobj.formats.repairs import Repairs
 from smallobj.formats.run_info import RunInfo, read_run_info, write_run_info
 from smallobj.formats.runs import Run, read_run, read_runs, write_run
 from smallobj.formats.splits import split_folds
+from smallobj.formats.statistics import Statistics, describe
 
 __all__ = [
     "FORMATS",
     "Aligned",
+    "Checked",
+    "Fault",
     "Labels",
     "Repairs",
     "Run",
     "RunInfo",
+    "Statistics",
     "align_runs",
+    "check_labels",
+    "describe",
     "list_images",
     "match_ids",
     "natural_key",

@@ -13,7 +13,6 @@ _SEVERITY: dict[str, Severity] = {
     "class without boxes": "warning",
     "no image folder": "warning",
     "image without labels": "notice",
-    "image without boxes": "notice",
 }
 
 

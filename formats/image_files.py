@@ -11,9 +11,12 @@ from PIL import Image, UnidentifiedImageError
 from smallobj.boxes import InputError
 from smallobj.formats.image_ids import match_ids, natural_key, normal_id
 
-IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".mpo", ".ppm", ".pgm"}
-)
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow opens MPO files as JPEG
+
+# Pillow warns at 89 megapixels and refuses at 179; a header costs nothing, whatever it declares.
+Image.MAX_IMAGE_PIXELS = None
+
 _ORIENTATION_TAG = 274
 
 
@@ -82,15 +85,16 @@ def upright_size(path: Path) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a large photograph is no fault; nothing is decoded
-            with Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of odd metadata, which viewers ignore as well
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
                 width, height = image.size
                 orientation = 1 if image.format == "TIFF" else _orientation(image)
     except FileNotFoundError as error:
         raise InputError("image is missing", file=path) from error
     except UnidentifiedImageError as error:
-        raise InputError("is no image that can be read", file=path) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        known = ", ".join(IMAGE_FORMATS)
+        raise InputError(f"is no image of a known kind ({known})", file=path) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"image cannot be read: {error}", file=path) from error
     return (height, width) if orientation >= 5 else (width, height)
 

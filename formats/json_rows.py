@@ -70,15 +70,11 @@ def read_rows(
     """
     try:
         with collector_paused():
-            images = _DECODERS[fields].decode(content)
+            ids, counts, rows = _decode(content, fields)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _walk(path, content, fields, class_ids, faults)
-    ids = [normal_id(image_id) for image_id in images]
-    counts = np.fromiter(map(len, images.values()), np.int64, len(images))
-    flat = chain.from_iterable(chain.from_iterable(images.values()))
-    rows = np.fromiter(flat, np.float64, int(counts.sum()) * len(fields)).reshape(-1, len(fields))
     # Rows hold numbers only, so every quotation mark belongs to a key: fewer keys are duplicates.
-    unique = content.count(b'"') == 2 * len(ids) == 2 * len(set(ids)) and "" not in images
+    unique = content.count(b'"') == 2 * len(ids) == 2 * len(set(ids)) and "" not in ids
     if not unique or not _all_right(rows, fields, class_ids):
         return _walk(path, content, fields, class_ids, faults)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
@@ -122,6 +118,15 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _decode(content: bytes, fields: tuple[str, ...]) -> tuple[list[str], NDArray[np.int64], Array]:
+    """Image ids, their numbers of rows, and the rows; what else was decoded is freed here."""
+    images = _DECODERS[fields].decode(content)
+    counts = np.fromiter(map(len, images.values()), np.int64, len(images))
+    flat = chain.from_iterable(chain.from_iterable(images.values()))
+    rows = np.fromiter(flat, np.float64, int(counts.sum()) * len(fields))
+    return list(map(normal_id, images)), counts, rows.reshape(-1, len(fields))
 
 
 def _all_right(rows: Array, fields: tuple[str, ...], class_ids: Collection[int] | None) -> bool:

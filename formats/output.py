@@ -1,9 +1,12 @@
-"""What a writer of labels is told, and the image files it puts beside them."""
+"""What a writer of labels is told; folders written whole, with links to or copies of the images."""
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from smallobj.boxes import InputError
@@ -22,37 +25,80 @@ class Output:
     voc_origin: int = 1  # what Pascal VOC files call the first pixel
 
 
-def put_images(ids: tuple[str, ...], folder: Path, output: Output) -> list[str]:
-    """Link or copy the image files into `folder` under their ids; tells what it did.
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block ends without error.
 
-    A file that is there already is kept where it is the same. Raises InputError otherwise.
+    Raises InputError where `folder` holds something already or nothing can be written: labels of
+    two conversions in one folder would be read as one data set.
     """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("exists already; name a new folder", file=folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".", suffix=".tmp"))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        if folder.is_dir():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_into(folder: Path, name: str | PurePosixPath, text: str) -> None:
+    """Write one text file of a folder that becomes whole later."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+
+
+def put_images(ids: Sequence[str], folder: Path, output: Output) -> list[str]:
+    """Link or copy the image files into `folder` under their ids; tells what it did."""
     paths = output.image_paths or (None,) * len(ids)
-    missing = sum(path is None for path in paths)
+    folder.mkdir()
     for image_id, path in zip(ids, paths, strict=True):
         if path is not None:
-            _put(path, folder / image_id, output.place_images)
+            _put(path.resolve(), folder / image_id, output.place_images)
+    missing = sum(path is None for path in paths)
     done = "linked" if output.place_images == "link" else "copied"
-    notes = [f"{len(ids) - missing} images {done} into {folder}"] if missing < len(ids) else []
+    notes = (
+        [f"{len(ids) - missing} images {done} into {folder.name}/"] if missing < len(ids) else []
+    )
     if missing:
-        notes.append(f"{missing} of {len(ids)} image files not found: put them into {folder}")
+        notes.append(f"{missing} of {len(ids)} image files not found: put them into {folder.name}/")
     return notes
 
 
+def require_one_stem_each(ids: Sequence[str]) -> None:
+    """Raise InputError where two ids differ in their ending alone: they would share a file."""
+    first: dict[PurePosixPath, str] = {}
+    for image_id in ids:
+        stem = PurePosixPath(image_id).with_suffix("")
+        if stem in first:
+            reason = f"differs from {first[stem]} only in its ending: one label file for both"
+            raise InputError(reason, item=image_id)
+        first[stem] = image_id
+
+
 def _put(path: Path, target: Path, how: PlaceImages) -> None:
-    source = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if how == "copy":
+        shutil.copyfile(path, target)
+        return
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() or target.is_symlink():
-            if target.resolve() == source or (
-                not target.is_symlink() and target.stat().st_size == source.stat().st_size
-            ):
-                return
-            raise InputError("another file is there already", file=target)
-        if how == "copy":
-            shutil.copyfile(source, target)
-        else:
-            os.symlink(source, target)
+        target.symlink_to(path)
     except OSError as error:
-        hint = "; copy the images instead" if how == "link" else ""
-        raise InputError(f"cannot be written: {error.strerror}{hint}", file=target) from error
+        reason = f"cannot be linked ({error.strerror}); copy the images instead"
+        raise InputError(reason, file=path) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"cannot be written: {error.strerror or error}", file=folder)

@@ -47,6 +47,7 @@ class RawLabels:
     source_image_ids: tuple[ImageId, ...] | None = None  # COCO's own ids
     unlabelled: tuple[str, ...] = ()  # image files the labels do not name
     without_file: tuple[str, ...] = ()  # images that have no label file, taken as without boxes
+    read_headers: bool = False  # sizes come from the image headers, whose faults were told
 
     def place(self, row: int) -> dict[str, Any]:
         """File, item, field and value of a box, for messages."""
@@ -87,6 +88,10 @@ class RawLabels:
                 sizes[i] = upright_size(path)
             except InputError as error:
                 faults.add("unreadable image", error.reason, file=path, item=self.ids[i])
+        return self.sized(sizes)
+
+    def sized(self, sizes: NDArray[np.int32]) -> "RawLabels":
+        """The same with other image sizes [N, 2]."""
         return replace(self, sizes=sizes)
 
     def table(self, faults: Faults) -> tuple[BoxTable, Repairs]:

@@ -13,13 +13,19 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from smallobj.boxes import Array, BoxTable, Classes, InputError, write_text
+from smallobj.boxes import Array, BoxTable, Classes, InputError
 from smallobj.formats.challenge import DECIMALS
-from smallobj.formats.class_names import find_names, read_names, write_names
+from smallobj.formats.class_names import find_names, names_text, read_names
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_files import locate_images
 from smallobj.formats.image_ids import natural_key, normal_id, stem
-from smallobj.formats.output import Output, put_images
+from smallobj.formats.output import (
+    Output,
+    put_images,
+    require_one_stem_each,
+    whole_folder,
+    write_into,
+)
 from smallobj.formats.raw import RawLabels, Request, RowList
 from smallobj.formats.values import parse_number
 
@@ -59,7 +65,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
     )
     every = [a for f in files if (a := _read_file(f, folder, faults)) is not None]
     classes = _classes(place, request, every)
-    chosen = every if request.split is None else _split(place, request.split, every)
+    chosen = every if request.split is None else _split(place, request.split, every, faults)
     annotated = sorted(_unique(chosen, faults), key=lambda a: natural_key(a.image_id))
     rows = RowList()
     for image, one in enumerate(annotated):
@@ -84,18 +90,16 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
 
 def write(table: BoxTable, out: Path, output: Output) -> list[str]:
     """Write the folder `out`; images are linked or copied into `JPEGImages/`."""
-    stems = [_without_ending(image_id) for image_id in table.images.ids]
-    if len(set(stems)) < len(stems):
-        twice = next(i for i, s in zip(table.images.ids, stems, strict=True) if stems.count(s) > 1)
-        raise InputError("two images differ only in their ending: one XML for both", item=twice)
-    edges = np.round(table.xyxy + _shift(output.voc_origin), DECIMALS)
-    for image, name in enumerate(stems):
-        rows = table.rows(image)
-        text = _xml(table, image, edges[rows].tolist(), table.label[rows].tolist())
-        write_text(out / "Annotations" / f"{name}.xml", text)
-    write_text(out / "ImageSets" / "Main" / "all.txt", "".join(f"{s}\n" for s in stems))
-    write_names(out / "classes.txt", Classes.of(table.classes.names))
-    return put_images(table.images.ids, out / "JPEGImages", output)
+    require_one_stem_each(table.images.ids)
+    edges = np.round(table.xyxy + _shift(output.voc_origin), DECIMALS).tolist()
+    stems = [str(PurePosixPath(image_id).with_suffix("")) for image_id in table.images.ids]
+    with whole_folder(out) as folder:
+        for image, name in enumerate(stems):
+            rows = table.rows(image)
+            write_into(folder, f"Annotations/{name}.xml", _xml(table, image, edges[rows]))
+        write_into(folder, "ImageSets/Main/all.txt", "".join(f"{s}\n" for s in stems))
+        write_into(folder, "classes.txt", names_text(Classes.of(table.classes.names)))
+        return put_images(table.images.ids, folder / "JPEGImages", output)
 
 
 def parse_xml(path: Path) -> ET.Element:
@@ -228,7 +232,9 @@ def _unique(annotated: Sequence[_Annotated], faults: Faults) -> list[_Annotated]
     return list(first.values())
 
 
-def _split(place: Path, split: str, annotated: Sequence[_Annotated]) -> list[_Annotated]:
+def _split(
+    place: Path, split: str, annotated: Sequence[_Annotated], faults: Faults
+) -> list[_Annotated]:
     folder = place / "ImageSets" / "Main"
     file = folder / f"{split}.txt"
     if not file.is_file():
@@ -245,8 +251,9 @@ def _split(place: Path, split: str, annotated: Sequence[_Annotated]) -> list[_An
         short = re.sub(r"\s+-?[01]$", "", name)  # class-wise lists: `name 1`, `name -1`
         one = by_stem.get(name) or by_base.get(name) or by_stem.get(short) or by_base.get(short)
         if one is None:
-            raise InputError("no annotation of this name", file=file, item=name)
-        chosen.append(one)
+            faults.add("missing labels", "no annotation of this name", file=file, item=name)
+        elif one not in chosen:
+            chosen.append(one)
     return chosen
 
 
@@ -266,18 +273,14 @@ def _add_rows(rows: RowList, image: int, one: _Annotated, classes: Classes, faul
         )
 
 
-def _without_ending(image_id: str) -> str:
-    return str(PurePosixPath(image_id).with_suffix(""))
-
-
-def _xml(table: BoxTable, image: int, edges: list[list[float]], label: list[int]) -> str:
+def _xml(table: BoxTable, image: int, edges: list[list[float]]) -> str:
     width, height = int(table.images.width[image]), int(table.images.height[image])
     lines = [
         "<annotation>",
         f"  <filename>{escape(table.images.ids[image])}</filename>",
         f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
     ]
-    for box, class_index in zip(edges, label, strict=True):
+    for box, class_index in zip(edges, table.label[table.rows(image)], strict=True):
         corners = "".join(f"<{n}>{_shortest(v)}</{n}>" for n, v in zip(_EDGES, box, strict=True))
         name = escape(table.classes.names[class_index])
         inner = f"<name>{name}</name><difficult>0</difficult><bndbox>{corners}</bndbox>"

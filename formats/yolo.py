@@ -16,14 +16,19 @@ from smallobj.boxes import (
     Classes,
     InputError,
     cxcywh_norm_to_xyxy,
-    write_text,
     xyxy_to_cxcywh_norm,
 )
 from smallobj.formats.challenge import labels_of, numbered_classes
 from smallobj.formats.class_names import find_names, read_names, read_yaml, yaml_classes
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_files import upright_size
-from smallobj.formats.output import Output, put_images
+from smallobj.formats.output import (
+    Output,
+    put_images,
+    require_one_stem_each,
+    whole_folder,
+    write_into,
+)
 from smallobj.formats.raw import RawLabels, Request, RowList
 from smallobj.formats.values import Wrong, class_fault, parse_number
 from smallobj.formats.yolo_layout import (
@@ -80,6 +85,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
         xyxy=cxcywh_norm_to_xyxy(columns["given"], width, height),
         label=labels_of(class_id, classes),
         row_field="line {}",
+        read_headers=True,
         without_file=tuple(f.image_id for f in files if f.labels is None),
         **columns,
     )
@@ -90,24 +96,24 @@ def write(table: BoxTable, out: Path, output: Output) -> list[str]:
 
     Classes are numbered from 0 in their order. Raises InputError where an image's size is unknown.
     """
-    names = [PurePosixPath(image_id).with_suffix(".txt") for image_id in table.images.ids]
-    for i in range(len(names)):
-        if table.images.width[i] == 0 or table.images.height[i] == 0:
-            reason = "size of the image is unknown, which YOLO needs; give the image folder"
-            raise InputError(reason, file=out, item=table.images.ids[i])
-    _require_one_file_each(table.images.ids, names)
+    unknown = np.flatnonzero((table.images.width == 0) | (table.images.height == 0))
+    if len(unknown):
+        reason = "size of the image is unknown, which YOLO needs; name the image folder"
+        raise InputError(reason, item=table.images.ids[unknown[0]])
+    require_one_stem_each(table.images.ids)
     rows = table.image_index
     size = (column[rows].astype(np.float64) for column in (table.images.width, table.images.height))
     fractions = xyxy_to_cxcywh_norm(table.xyxy, *size).tolist()
-    label = table.label.tolist()
-    for image, name in enumerate(names):
-        lines = [
-            f"{label[i]} {' '.join(map(repr, fractions[i]))}\n"
-            for i in range(*table.rows(image).indices(len(table)))
-        ]
-        write_text(out / "labels" / name, "".join(lines))
-    write_text(out / "data.yaml", _data_yaml(table))
-    return put_images(table.images.ids, out / "images", output)
+    lines = [
+        f"{label} {' '.join(map(repr, box))}\n"
+        for label, box in zip(table.label.tolist(), fractions, strict=True)
+    ]
+    with whole_folder(out) as folder:
+        for image, image_id in enumerate(table.images.ids):
+            name = PurePosixPath("labels", image_id).with_suffix(".txt")
+            write_into(folder, name, "".join(lines[table.rows(image)]))
+        write_into(folder, "data.yaml", _data_yaml(table))
+        return put_images(table.images.ids, folder / "images", output)
 
 
 def _classes(
@@ -117,8 +123,8 @@ def _classes(
         return read_names(request.names)
     if place.is_file():
         return yaml_classes(place, read_yaml(place))
-    folders = [f.labels.parent for f in labelled[:1] if f.labels is not None]
-    return find_names(place, root, *folders, *(folder.parent for folder in folders))
+    folders = [p for f in labelled[:1] if f.labels is not None for p in f.labels.parents[:2]]
+    return find_names(place, *(p for p in (root, *folders) if p.is_relative_to(place)))
 
 
 def _sizes(files: Sequence[ImageFile], faults: Faults) -> NDArray[np.int32]:
@@ -172,15 +178,6 @@ def _parse(
             return [], Wrong(kind, name, reason, token)
         values.append(value)
     return values, None
-
-
-def _require_one_file_each(ids: Sequence[str], names: Sequence[PurePosixPath]) -> None:
-    first: dict[PurePosixPath, str] = {}
-    for image_id, name in zip(ids, names, strict=True):
-        if name in first:
-            reason = f"differs from {first[name]} only in its ending: one txt for both"
-            raise InputError(reason, item=image_id)
-        first[name] = image_id
 
 
 def _data_yaml(table: BoxTable) -> str:

@@ -1,0 +1,292 @@
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from smallobj.formats import Checked, Labels, Statistics
+
+data_app = typer.Typer(
+    no_args_is_help=True, help="Convert labels, look for faults in them, count what they hold."
+)
+
+
+class Kind(StrEnum):
+    """The kinds of labels, spelled out here so that --help need not import numpy."""
+
+    challenge = "challenge"
+    coco = "coco"
+    yolo = "yolo"
+    voc = "voc"
+
+
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder in a known layout, or a label file.")
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Image folder, where it is not found beside the labels.")
+]
+KindOption = Annotated[
+    Kind | None, typer.Option(help="What DATA is, where its content does not tell.")
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="A part the data names (train, val, ...), or a .txt with an image a line."),
+]
+NamesOption = Annotated[
+    Path | None, typer.Option(help="Class names, one a line from 0, or a data.yaml.")
+]
+OriginOption = Annotated[
+    int, typer.Option(min=0, max=1, help="What Pascal VOC files call the first pixel.")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the same as JSON.")
+]
+
+
+@data_app.command()
+def convert(
+    data: DataArgument,
+    out: Annotated[Path, typer.Argument(help="File (challenge, coco) or folder (yolo, voc).")],
+    *,
+    to: Annotated[Kind, typer.Option(help="The kind of labels to write.")],
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    copy_images: Annotated[
+        bool,
+        typer.Option(
+            "--copy-images/--link-images", help="How yolo and voc folders get their images."
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Faulty boxes are errors, not repaired or dropped.")
+    ] = False,
+) -> None:
+    """Write labels in another format.
+
+    Files of class names and images go where the format wants them: yolo and voc folders get links
+    to the images (--copy-images for a folder that is to travel), challenge gets NAME.names.
+
+    Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
+    """
+    from smallobj.formats import read_labels, write_labels
+
+    labels = read_labels(
+        data,
+        images=images,
+        kind=kind,
+        split=split,
+        names=names,
+        voc_origin=voc_origin,
+        strict=strict,
+    )
+    notes = write_labels(
+        labels.table,
+        out,
+        to,
+        image_paths=labels.found,
+        place_images="copy" if copy_images else "link",
+        source_image_ids=labels.source_image_ids,
+        voc_origin=voc_origin,
+    )
+    _tell([*labels.repairs.lines(), *notes])
+    written = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
+    typer.echo(f"{labels.kind} to {to.value}: {written} in {out}")
+
+
+@data_app.command()
+def check(
+    data: DataArgument,
+    *,
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Decode every image, not only its header.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """List every fault of labels and images: file, item, field and value.
+
+    Ends with status 1 where there are errors; warnings and notices do not count.
+
+    Example: smallobj data check photos --pixels --json faults.json
+    """
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from smallobj.boxes import check_writable
+    from smallobj.formats import check_labels
+
+    if json_file is not None:
+        check_writable(json_file)
+    progress = Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    )
+    with progress:
+        task = progress.add_task("images", total=None)
+        checked = check_labels(
+            data,
+            images=images,
+            kind=kind,
+            split=split,
+            names=names,
+            voc_origin=voc_origin,
+            pixels=pixels,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    _print_faults(checked, _console())
+    if json_file is not None:
+        _write_json(json_file, _checked_content(checked))
+    if checked.count("error"):
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def stats(
+    data: DataArgument,
+    *,
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    json_file: JsonOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Count classes, box sizes and ratios, empty images and image sizes.
+
+    Example: smallobj data stats photos --picture photos.png
+    """
+    from smallobj.boxes import check_writable
+    from smallobj.formats import describe, read_labels
+
+    for file in (json_file, picture):
+        if file is not None:
+            check_writable(file)
+    labels = read_labels(
+        data, images=images, kind=kind, split=split, names=names, voc_origin=voc_origin
+    )
+    _tell(labels.repairs.lines())
+    statistics = describe(labels.table)
+    _print_statistics(statistics, labels, _console())
+    if json_file is not None:
+        _write_json(json_file, statistics.as_dict())
+    if picture is not None:
+        from smallobj.report.statistics_plot import plot_statistics
+
+        plot_statistics(labels.table, picture, title=data.resolve().name)
+        typer.echo(f"picture: {picture}")
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(f"note: {line}", err=True)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console.width = 160
+    return console
+
+
+def _write_json(path: Path, content: object) -> None:
+    import msgspec
+
+    from smallobj.boxes import write_bytes
+
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+
+def _checked_content(checked: "Checked") -> dict[str, object]:
+    return {
+        "kind": checked.kind,
+        "images": checked.images,
+        "boxes": checked.boxes,
+        "errors": checked.count("error"),
+        "warnings": checked.count("warning"),
+        "notices": checked.count("notice"),
+        "faults": [fault.as_dict() for fault in checked.faults],
+    }
+
+
+def _print_faults(checked: "Checked", console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if checked.faults:
+        table = Table("", "file", "item", "field", "fault", "value", box=None, pad_edge=False)
+        for column in table.columns:
+            column.overflow = "fold"
+        colour = {"error": "red", "warning": "yellow", "notice": "cyan"}
+        for fault in checked.faults:
+            content = fault.as_dict()
+            cells = (content[name] for name in ("file", "item", "field", "reason", "value"))
+            severity = Text(fault.severity, style=colour[fault.severity])
+            table.add_row(severity, *(Text("" if c is None else str(c)) for c in cells))
+        console.print(table)
+    kind = checked.kind or "labels"
+    console.print(
+        f"{kind}: {checked.images} images, {checked.boxes} boxes; {checked.count('error')} errors,"
+        f" {checked.count('warning')} warnings, {checked.count('notice')} notices",
+        highlight=False,
+    )
+
+
+def _print_statistics(statistics: "Statistics", labels: "Labels", console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("id", "class", "boxes", "images", "median side", *statistics.by_side, box=None)
+    for column in (table.columns[0], *table.columns[2:]):
+        column.justify = "right"
+    for one in statistics.classes:
+        median = "" if one.median_side is None else f"{one.median_side:.1f}"
+        counts = map(str, one.by_side.values())
+        table.add_row(str(one.id), Text(one.name), str(one.boxes), str(one.images), median, *counts)
+    median = f"{statistics.side['p50']:.1f}" if statistics.side else ""
+    counts = map(str, statistics.by_side.values())
+    table.add_row("", "all", str(statistics.boxes), str(statistics.images), median, *counts)
+    console.print(Text("Boxes by class and side (square root of area, px)", style="bold"))
+    console.print(table)
+    for line in _statistics_lines(statistics, labels):
+        console.print(Text(line))
+
+
+def _statistics_lines(statistics: "Statistics", labels: "Labels") -> list[str]:
+    ratios = ", ".join(f"{name}: {count}" for name, count in statistics.by_ratio.items())
+    sizes = list(statistics.image_sizes.items())
+    shown = ", ".join(f"{size}: {count}" for size, count in sizes[:8])
+    more = f", and {len(sizes) - 8} other sizes" if len(sizes) > 8 else ""
+    empty = statistics.empty_images
+    some = f" ({', '.join(empty[:5])}{', …' if len(empty) > 5 else ''})" if empty else ""
+    lines = [
+        f"labels           {labels.kind}, images in {labels.root or 'no folder that was found'}",
+        f"images           {statistics.images}, {len(empty)} without boxes{some}",
+        f"boxes an image   {_percentiles(statistics.boxes_per_image, 0)}",
+        f"side, px         {_percentiles(statistics.side, 1)}",
+        f"width : height   {_percentiles(statistics.ratio, 2)}",
+        f"                 {ratios}",
+        f"image sizes, px  {shown}{more}",
+    ]
+    return [*lines, f"crowd regions    {statistics.crowds}"] if statistics.crowds else lines
+
+
+def _percentiles(values: dict[str, float], digits: int) -> str:
+    names = {"p0": "least", "p25": "25 %", "p50": "median", "p75": "75 %", "p100": "most"}
+    return ", ".join(f"{name} {values[p]:.{digits}f}" for p, name in names.items() if p in values)
