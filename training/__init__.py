@@ -1,0 +1,19 @@
+"""Training a detector: the loop, its settings, its files, and how it goes on after a stop."""
+
+from smallobj.training.config import TrainConfig, parse_duration
+from smallobj.training.reporting import PlainReporter, Reporter, duration, stderr_reporter
+from smallobj.training.stop import Interrupted
+from smallobj.training.train import TrainResult, resume, train
+
+__all__ = [
+    "Interrupted",
+    "PlainReporter",
+    "Reporter",
+    "TrainConfig",
+    "TrainResult",
+    "duration",
+    "parse_duration",
+    "resume",
+    "stderr_reporter",
+    "train",
+]

@@ -1,0 +1,185 @@
+"""The settings of a training run: one file, `config.toml`, holds them all."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import tomli_w
+
+from smallobj.boxes import InputError, write_text
+from smallobj.datasets import CropConfig
+from smallobj.evaluation import METRICS
+
+DEFAULT_STEPS = 4000
+OPTIMIZERS = {"adamw": 1.5e-3, "sgd": 0.02}  # their learning rates where none is given
+PRECISIONS = ("auto", "fp32", "bf16")
+FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
+_PATHS = ("data", "images", "names", "val")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained, on what, for how long. Raises InputError, naming the field.
+
+    Paths are made absolute, so that a run can be resumed from any folder.
+    """
+
+    data: Path  # labels in any known format
+    arch: str  # registered name of a detector
+    size: str = "small"  # of the detector: tiny, small, medium, large
+    backbone: str | None = None  # a timm name in place of the size's own
+    images: Path | None = None  # image folder, where it cannot be guessed
+    kind: str | None = None  # of the labels: challenge, coco, yolo, voc
+    names: Path | None = None  # file of class names
+    voc_origin: int = 1  # what Pascal VOC files call the first pixel: 1 or 0
+    split: str | None = None  # the data set's own part to train on
+    val: Path | None = None  # a data set to validate on
+    val_split: str | None = None  # the data set's own part to validate on
+    folds: int | None = None  # deal the images into so many parts and validate on one
+    fold: int = 0  # which one, from 0
+    crops: CropConfig = field(default_factory=CropConfig)
+    batch: int = 16  # crops a step
+    steps: int | None = None  # length; one of steps, epochs, time_limit, else DEFAULT_STEPS
+    epochs: float | None = None
+    time_limit: float | None = None  # seconds, validation included as well as it can be planned
+    optimizer: str = "adamw"  # or sgd
+    lr: float | None = None  # at its highest; None: the optimizer's usual
+    weight_decay: float = 0.05  # not of norms and biases; 0.05 is AdamW's, SGD wants about 1e-4
+    warmup_steps: int = 100  # of rising learning rate, at most a quarter of all
+    final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
+    ema: float = 0.998  # decay a step of the averaged weights, lower in the first steps
+    clip: float = 10.0  # longest gradient; 0: no limit
+    precision: str = "auto"  # auto: bf16 where the device computes in it, else fp32
+    device: str = "auto"  # the first GPU, else the CPU
+    threads: int | None = None  # of the CPU; None: torch's choice
+    seed: int = 0
+    metric: str = "map50"  # what the best weights are best by
+    validate_every: int | None = None  # steps; None: such that it takes about a seventh
+    max_megapixels: float = 400.0  # larger images are refused by their header
+    workers: int | None = None  # threads that cut crops; None: 1 on a CPU, up to 8 beside a GPU
+    cache_mb: float = 2000.0  # decoded images kept in memory
+    snapshot_s: float = 60.0  # seconds between what a killed run can be resumed from
+    log_every: int = 10  # steps a line of log.jsonl
+
+    def __post_init__(self) -> None:
+        for name in _PATHS:
+            path = getattr(self, name)
+            if path is not None:
+                object.__setattr__(self, name, Path(path).absolute())
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"must lie in {low:g} to {high:g}", field=name, value=value)
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                known = ", ".join(choices)
+                raise InputError(f"must be one of {known}", field=name, value=value)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        lengths = [n for n in ("steps", "epochs", "time_limit") if getattr(self, n) is not None]
+        if len(lengths) > 1:
+            raise InputError(f"give one of {' and '.join(lengths)}", field=lengths[1])
+        if self.folds is not None and (self.val is not None or self.val_split is not None):
+            raise InputError("folds are for data without a validation part", field="folds")
+        if self.fold and self.folds is None:
+            raise InputError("give the number of folds too", field="fold", value=self.fold)
+        if self.folds is not None and self.fold >= self.folds:
+            raise InputError(f"must be below folds, {self.folds}", field="fold", value=self.fold)
+
+    @property
+    def highest_lr(self) -> float:
+        """The learning rate after warm-up."""
+        return OPTIMIZERS[self.optimizer] if self.lr is None else self.lr
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values as TOML holds them; what is None stays out."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A config from plain values; raises InputError naming an unknown or wrong field."""
+        plain = dict(values)
+        crops = plain.pop("crops", {})
+        _check_kinds(cls, plain)
+        _check_kinds(CropConfig, crops)
+        if missing := [name for name in ("data", "arch") if name not in plain]:
+            raise InputError("setting is missing", field=missing[0])
+        paths = {name: Path(plain[name]) for name in _PATHS if name in plain}
+        return cls(**(plain | paths), crops=CropConfig(**crops))
+
+
+def write_config(path: Path, config: TrainConfig) -> None:
+    """Write config.toml, whole."""
+    write_text(path, tomli_w.dumps(config.as_dict()))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The plain values of a config.toml; raises InputError where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"is not TOML: {str(error).splitlines()[0]}", file=path) from error
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as 90, 90s, 30m or 1.5h; raises InputError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*", text)
+    if match is None:
+        raise InputError("must be a time such as 90s, 30m or 1.5h", field="time_limit", value=text)
+    return float(match[1]) * _UNITS[match[2] or ""]
+
+
+def _check_kinds(kind: type, values: Mapping[str, Any]) -> None:
+    known = {f.name: str(f.type) for f in fields(kind)}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError("unknown setting", field=name)
+        wanted = known[name].replace("<class '", "").replace("'>", "")
+        right = (
+            isinstance(value, int | float)
+            if "float" in wanted
+            else isinstance(value, int)
+            if "int" in wanted
+            else isinstance(value, str | Path)
+        )
+        if not right or isinstance(value, bool):
+            raise InputError(f"must be of type {wanted}", field=name, value=value)
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "voc_origin": (0, 1),
+    "folds": (2, 1000),
+    "fold": (0, 1000),
+    "batch": (1, 100_000),
+    "steps": (1, 1e9),
+    "epochs": (1e-3, 1e6),
+    "time_limit": (1, 1e8),
+    "lr": (1e-9, 1e3),
+    "weight_decay": (0, 10),
+    "warmup_steps": (0, 1e9),
+    "final_lr": (0, 1),
+    "ema": (0, 0.999999),
+    "clip": (0, 1e9),
+    "threads": (1, 4096),
+    "seed": (0, 2**63 - 1),
+    "validate_every": (1, 1e9),
+    "max_megapixels": (1e-3, 1e6),
+    "workers": (0, 256),
+    "cache_mb": (0, 1e9),
+    "snapshot_s": (0, 1e9),
+    "log_every": (1, 1e9),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": tuple(OPTIMIZERS),
+    "precision": PRECISIONS,
+    "metric": tuple(METRICS),
+}

@@ -1,0 +1,78 @@
+"""A run's folder: `runs/NAME/`, and the files beside it that carry its name."""
+
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from smallobj.boxes import InputError, check_writable
+from smallobj.training.config import FREE_ON_RESUME, TrainConfig, read_config, write_config
+from smallobj.weights.manifest import MANIFEST, WEIGHTS
+
+CONFIG = "config.toml"
+LOG = "log.jsonl"
+
+
+class RunFolder:
+    """Where the files of a run lie."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out
+        self.config, self.log = out / CONFIG, out / LOG
+        self.resume = out / "resume"
+        self.run = out.parent / f"{out.name}.json"  # predictions on what was held out
+        self.run_info = out.parent / f"{out.name}.run.toml"
+
+    def start_new(self, config: TrainConfig, *, overwrite: bool) -> None:
+        """Make the folder of a new run. Raises InputError where one is there already."""
+        if self.path.is_file():
+            raise InputError("cannot be a run's folder: is a file", file=self.path)
+        ours = [self.path / name for name in (WEIGHTS, MANIFEST, CONFIG, LOG)]
+        taken = [p for p in (*ours, self.resume, self.run, self.run_info) if p.exists()]
+        if taken and not overwrite:
+            raise InputError(
+                f"holds a trained model already ({taken[0].name}); --resume goes on with it, "
+                "--overwrite begins anew",
+                file=self.path,
+            )
+        check_writable(self.config)
+        check_writable(self.run)
+        for path in taken:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_config(self.config, config)
+
+    def stored_config(self, given: dict[str, Any]) -> TrainConfig:
+        """The settings the run was started with; raises InputError where `given` differ.
+
+        given: plain values as config.toml has them, those that the user named alone. What has no
+        influence on the weights may differ (FREE_ON_RESUME).
+        """
+        if not self.config.exists():
+            raise InputError("there is no run to resume: config.toml is missing", file=self.path)
+        stored = read_config(self.config)
+        free = {name: given.pop(name) for name in FREE_ON_RESUME if name in given}
+        merged = {**stored, **free}
+        try:
+            config = TrainConfig.from_dict(merged)
+            crops = {**merged.get("crops", {}), **given.get("crops", {})}
+            wanted = TrainConfig.from_dict({**merged, **given, "crops": crops})
+        except InputError as error:
+            raise InputError(
+                error.reason, file=self.config, field=error.field, value=error.value
+            ) from error
+        _check_same(config, wanted, self.config)
+        return config
+
+
+def _check_same(stored: Any, wanted: Any, file: Path) -> None:
+    for f in fields(stored):
+        was, now = getattr(stored, f.name), getattr(wanted, f.name)
+        if f.name == "crops":
+            _check_same(was, now, file)
+        elif was != now:
+            raise InputError(
+                f"cannot change when a run is resumed; it was {was}",
+                file=file,
+                field=f.name,
+                value=now,
+            )

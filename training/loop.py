@@ -1,0 +1,281 @@
+"""The training loop: steps, validations, snapshots, until the planned end."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smallobj.datasets import Batch, CropLoader, Crops
+from smallobj.detectors import Detector, Target
+from smallobj.training.config import TrainConfig
+from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
+from smallobj.training.log import RunLog, memory_mb
+from smallobj.training.optimise import (
+    AveragedModel,
+    GoodBuffers,
+    autocast,
+    learning_rate,
+    make_optimizer,
+)
+from smallobj.training.reporting import Reporter
+from smallobj.training.snapshot import Progress, load_snapshot, save_best, save_snapshot
+from smallobj.training.stop import StopRequest
+from smallobj.training.validation import Validation
+from smallobj.weights import Manifest
+from smallobj.weights.checkpoint import save_weights
+
+FAILED_STEPS = 3  # in a row end a run
+
+
+class DivergedError(Exception):
+    """Loss or gradient were not finite several times in a row."""
+
+
+class Loop:
+    """One run from its first step, or from its snapshot, to its last."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: Detector,
+        crops: Crops,
+        validation: Validation,
+        *,
+        folder: Path,
+        manifest: Manifest,
+        precision: str,
+        reporter: Reporter,
+        stop: StopRequest,
+        started: float,
+    ) -> None:
+        """folder: of the run. manifest: all but scores. started: time.monotonic() of the run."""
+        self.config, self.model, self.crops, self.validation = config, model, crops, validation
+        self.folder, self.manifest, self.precision = folder, manifest, precision
+        self.reporter, self.stop = reporter, stop
+        self.device = model.mean.device
+        self.optimizer = make_optimizer(model, config)
+        self.averaged = AveragedModel(model, config.ema)
+        self.buffers = GoodBuffers(model)
+        self.progress = Progress(
+            length=planned_length(config, crops=len(crops), val_pixels=validation.pixels)
+        )
+        self._started = self._last_snapshot = started
+        self._before = 0.0  # seconds of earlier starts
+        self._step_s: deque[float] = deque(maxlen=100)
+        self._validation_s = 0.0
+        self._losses: list[dict[str, float]] = []
+
+    @property
+    def resume_folder(self) -> Path:
+        """Where snapshots lie."""
+        return self.folder / "resume"
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run, earlier starts included."""
+        return self._before + time.monotonic() - self._started
+
+    def restore(self) -> bool:
+        """Go back to the last snapshot; False where there is none."""
+        found = load_snapshot(self.resume_folder, self.manifest.data_hash)
+        if found is None:
+            return False
+        self.progress, tensors = found
+        self._before = self.progress.seconds
+        self.model.load_state_dict(tensors["model"])
+        self.averaged.model.load_state_dict(tensors["averaged"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        self.buffers.keep()
+        return True
+
+    def run(self, log: RunLog) -> None:
+        """Train to the end. Raises Interrupted or DivergedError, with what is needed kept."""
+        self.log = log
+        workers = self.config.workers
+        if workers is None:
+            workers = min(8, (torch.get_num_threads() + 1) // 2) if self._on_gpu else 1
+        loader = CropLoader(
+            self.crops, self.config.batch, workers=workers, first_step=self.progress.step
+        )
+        with loader:
+            while not self._finished():
+                self.stop.raise_if_asked()
+                self._one_step(loader)
+        self.progress.done = True
+        self.snapshot()
+
+    def snapshot(self) -> None:
+        """Write what the run can be resumed from."""
+        self.progress.seconds = self.seconds
+        tensors = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_snapshot(self.resume_folder, self.progress, tensors, self.manifest.data_hash)
+        self._last_snapshot = time.monotonic()
+
+    def validate(self) -> None:
+        """Score the averaged weights, and keep them where they are the best so far."""
+        started = time.perf_counter()
+        found = self.validation.predict(self.averaged.model, self._validating)
+        scores = self.validation.scores(found)
+        self._validation_s = time.perf_counter() - started
+        progress, score = self.progress, scores[self.config.metric]
+        progress.validated = progress.step
+        best = score > progress.best_score
+        if best:
+            progress.best_step, progress.best_score = progress.step, score
+            save_best(self.resume_folder, found)
+            save_weights(
+                self.folder,
+                self.averaged.model.state_dict(),
+                replace(self.manifest, scores=scores),
+            )
+        self.log.write(
+            "validation",
+            step=progress.step,
+            **scores,
+            best=best,
+            boxes=len(found),
+            seconds=round(self._validation_s, 2),
+        )
+        name = self.config.metric
+        self.reporter.note(f"step {progress.step}: {name} {score:.4f}{' (best)' if best else ''}")
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _finished(self) -> bool:
+        """Do what is due between two steps; True where the last step is done."""
+        progress = self.progress
+        length = progress.length
+        due = length is not None and length.validates_after(progress.step)
+        if due and progress.validated != progress.step:
+            self.validate()
+            self.snapshot()
+        elif time.monotonic() - self._last_snapshot > self.config.snapshot_s:
+            self.snapshot()
+        return length is not None and progress.step >= length.steps
+
+    def _validating(self, done: int, images: int) -> None:
+        self.reporter.validating(done, images)
+        self.stop.raise_if_asked()
+
+    def _one_step(self, loader: CropLoader) -> None:
+        started, waited = time.perf_counter(), loader.waited_s
+        progress = self.progress
+        length = None if progress.length is None else progress.length.steps
+        rate = learning_rate(progress.step, length, self.config)
+        losses = self._learn(next(loader), rate)
+        self._step_s.append(time.perf_counter() - started)
+        self._losses.append({**losses, "waited": loader.waited_s - waited})
+        progress.step += 1
+        if progress.step % self.config.log_every == 0:
+            self._log_steps(rate)
+        self.reporter.step(progress, losses["loss"], self._left_s())
+        if progress.failed >= FAILED_STEPS:
+            raise DivergedError(f"loss or gradient not finite in {FAILED_STEPS} steps in a row")
+        if progress.length is None and len(self._step_s) >= MEASURED_STEPS:
+            self._settle_length()
+
+    def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
+        """One step of the optimizer; weights stay as they are where it is not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.buffers.keep()
+        losses = self._losses_of(batch)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        limit = self.config.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        values = {name: float(v.detach()) for name, v in losses.items()}
+        values |= {"loss": float(total.detach()), "gradient": float(norm)}
+        if math.isfinite(values["loss"]) and math.isfinite(values["gradient"]):
+            self.optimizer.step()
+            self.averaged.update(self.progress.step)
+            self.progress.failed = 0
+        else:
+            self._skip(values)
+        self.optimizer.zero_grad(set_to_none=True)
+        return values
+
+    def _losses_of(self, batch: Batch) -> dict[str, Tensor]:
+        images = batch.images
+        if self._on_gpu:
+            images = images.pin_memory().to(self.device, non_blocking=True)
+        targets = [Target(*t) for t in zip(batch.xyxy, batch.label, strict=True)]
+        with autocast(self.device, self.precision):
+            return self.model(images.to(self.device), targets)
+
+    def _skip(self, values: dict[str, float]) -> None:
+        self.buffers.restore()
+        self.progress.failed += 1
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        step = self.progress.step + 1
+        self.reporter.note(f"step {step}: {', '.join(wrong)} not finite, step skipped")
+        self.log.write("skipped", step=step, wrong=wrong)
+
+    def _log_steps(self, rate: float) -> None:
+        names = [name for name in self._losses[-1] if name != "waited"]
+        means = {name: _mean([line[name] for line in self._losses]) for name in names}
+        recent = list(self._step_s)[-len(self._losses) :]
+        waited = sum(line["waited"] for line in self._losses)
+        self.log.write(
+            "step",
+            step=self.progress.step,
+            epoch=round(self.progress.step * self.config.batch / len(self.crops), 3),
+            **{name: _plain(value) for name, value in means.items()},
+            lr=float(f"{rate:.6g}"),
+            seconds_a_step=round(_mean(recent), 4),
+            waiting=round(waited / max(sum(recent), 1e-9), 4),
+            seconds=round(self.seconds, 2),
+            **memory_mb(self.device),
+        )
+        self._losses.clear()
+
+    def _settle_length(self) -> None:
+        self._validation_s = self.validation.seconds(self.averaged.model)
+        assert self.config.time_limit is not None
+        measured = list(self._step_s)[MEASURED_STEPS // 4 :]  # the first ones warm up
+        length = measured_length(
+            self.config,
+            done=self.progress.step,
+            left_s=self.config.time_limit - self.seconds,
+            step_s=measured,
+            validation_s=self._validation_s,
+        )
+        self.progress.length = length
+        self.snapshot()
+        self.log.write("length", step=self.progress.step, **_settled(length))
+        self.reporter.note(
+            f"{length.steps} steps fit into the time limit; validates every {length.validate_every}"
+        )
+
+    def _left_s(self) -> float | None:
+        length = self.progress.length
+        if length is None:
+            return None
+        steps = length.steps - self.progress.step
+        validations = math.ceil(steps / length.validate_every)
+        return steps * _mean(list(self._step_s)) + validations * self._validation_s
+
+
+def _settled(length: Length) -> dict[str, Any]:
+    return {"steps": length.steps, "validate_every": length.validate_every}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _plain(value: float) -> float | None:
+    """A number JSON knows: NaN is no number there."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,247 @@
+"""From settings to a trained model on disk."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from smallobj.boxes import InputError
+from smallobj.datasets import Crops, ImageCache, colour_statistics
+from smallobj.detectors import Detector, build_detector, describe, detector_class
+from smallobj.prediction import choose_device, views_of
+from smallobj.training.config import TrainConfig
+from smallobj.training.data import TrainingData, load_data
+from smallobj.training.folder import RunFolder
+from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
+from smallobj.training.loop import DivergedError, Loop
+from smallobj.training.optimise import choose_precision
+from smallobj.training.reporting import PlainReporter, Reporter, duration
+from smallobj.training.snapshot import load_best
+from smallobj.training.stop import Interrupted, StopRequest
+from smallobj.training.validation import Validation, write_validation_run
+from smallobj.weights import Manifest, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to."""
+
+    folder: Path  # weights.safetensors, manifest.toml, config.toml, log.jsonl, resume/
+    run: Path  # predictions on the images held out, by the best weights
+    manifest: Manifest
+    steps: int
+    best_step: int
+    seconds: float
+    stopped: str | None = None  # why it ended before its last step
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> TrainResult:
+    """Train a detector from random weights into the folder `out`, say runs/NAME.
+
+    Beside it stand `NAME.json` and `NAME.run.toml`, what the best weights find in the images held
+    out. Raises InputError on wrong input, Interrupted on Ctrl-C with the state kept. Where losses
+    stop being finite the result says so and the last good weights are kept.
+    """
+    folder, reporter = RunFolder(out), reporter or PlainReporter()
+    detector_class(config.arch)
+    started = time.monotonic()
+    data = load_data(config, reporter.note)
+    folder.start_new(config, overwrite=overwrite)
+    return _train(config, folder, data, reporter, started, resumed=False)
+
+
+def resume(
+    out: Path, given: dict[str, Any] | None = None, *, reporter: Reporter | None = None
+) -> TrainResult:
+    """Go on with a run that was interrupted or killed, from its last snapshot.
+
+    On a CPU the weights come out as if nothing had happened, bit for bit. given: settings as
+    config.toml has them; raises InputError, naming the field, where one differs from the run's.
+    """
+    folder, reporter = RunFolder(out), reporter or PlainReporter()
+    config = folder.stored_config(dict(given or {}))
+    started = time.monotonic()
+    return _train(config, folder, load_data(config, reporter.note), reporter, started, resumed=True)
+
+
+def _train(
+    config: TrainConfig,
+    folder: RunFolder,
+    data: TrainingData,
+    reporter: Reporter,
+    started: float,
+    *,
+    resumed: bool,
+) -> TrainResult:
+    device = choose_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    precision = choose_precision(device, config.precision)
+    with StopRequest() as stop:
+        model, crops = _model_and_crops(config, data, device)
+        manifest = _manifest(config, data, model, folder.path.name)
+        views = views_of(manifest, model.stride)
+        loop = Loop(
+            config,
+            model,
+            crops,
+            Validation(data.val, views=views, precision=precision),
+            folder=folder.path,
+            manifest=manifest,
+            precision=precision,
+            reporter=reporter,
+            stop=stop,
+            started=started,
+        )
+        restored = resumed and loop.restore()
+        log = RunLog(folder.log, keep_until_step=loop.progress.step if restored else None)
+        _log_start(log, config, data, loop, model)
+        reporter.note(_summary(config, data, model, loop, restored=restored))
+        return _run(loop, log, folder, data)
+
+
+def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> TrainResult:
+    progress, reporter = loop.progress, loop.reporter
+    stopped = None
+    try:
+        if not progress.done:
+            loop.run(log)
+    except DivergedError as error:
+        stopped = str(error)
+        if not progress.best_step:
+            loop.validate()
+        progress.done = True
+        loop.snapshot()
+    except Interrupted:
+        loop.snapshot()
+        log.write("interrupted", step=progress.step)
+        reporter.note(
+            f"stopped after step {progress.step}; go on with: "
+            f"smallobj train --resume --out {folder.path}"
+        )
+        raise
+    best = load_best(loop.resume_folder, loop.validation.truth)
+    manifest = read_manifest(folder.path)
+    write_validation_run(
+        folder.run,
+        best,
+        loop.validation,
+        model=manifest.id,
+        held_out=data.held_out,
+        data=loop.config.data,
+    )
+    seconds = loop.seconds
+    log.write(
+        "end",
+        step=progress.step,
+        best_step=progress.best_step,
+        scores=dict(manifest.scores),
+        stopped=stopped,
+        seconds=round(seconds, 1),
+        **memory_mb(loop.device),
+    )
+    return TrainResult(
+        folder=folder.path,
+        run=folder.run,
+        manifest=manifest,
+        steps=progress.step,
+        best_step=progress.best_step,
+        seconds=seconds,
+        stopped=stopped,
+    )
+
+
+def _model_and_crops(
+    config: TrainConfig, data: TrainingData, device: torch.device
+) -> tuple[Detector, Crops]:
+    cache = ImageCache(config.cache_mb, max_megapixels=config.max_megapixels)
+    mean, std = colour_statistics(data.train.paths, cache)
+    overrides = {} if config.backbone is None else {"backbone": config.backbone}
+    model = build_detector(
+        config.arch,
+        num_classes=len(data.train.table.classes),
+        mean=mean,
+        std=std,
+        size=config.size,
+        **overrides,
+    )
+    if config.crops.crop % model.stride:
+        raise InputError(
+            f"must be a multiple of {model.stride} for this detector",
+            field="crop",
+            value=config.crops.crop,
+        )
+    red, green, blue = (int(v) for v in np.rint(mean))
+    crops = Crops(
+        data.train.table,
+        data.train.paths,
+        config.crops,
+        seed=config.seed,
+        cache=cache,
+        pad=(red, green, blue),
+    )
+    if not len(crops):
+        raise InputError("every training box is marked to be ignored", file=config.data)
+    return model.to(device, memory_format=torch.channels_last), crops  # type: ignore[call-overload]
+
+
+def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: str) -> Manifest:
+    return Manifest(
+        id=name,
+        **describe(model),
+        classes=data.train.table.classes,
+        train_crop_px=config.crops.crop,
+        largest_object_px=round(data.largest_object_px, 2),
+        data_hash=data.label_hash,
+        code_revision=code_revision(),
+        versions=versions(),
+    )
+
+
+def _log_start(
+    log: RunLog, config: TrainConfig, data: TrainingData, loop: Loop, model: Detector
+) -> None:
+    log.write(
+        "start",
+        step=loop.progress.step,
+        arch=config.arch,
+        parameters=sum(p.numel() for p in model.parameters()),
+        precision=loop.precision,
+        train_images=len(data.train.paths),
+        train_boxes=len(data.train.table),
+        val_images=len(data.val.paths),
+        val_boxes=len(data.val.table),
+        held_out=data.held_out,
+        crops_an_epoch=len(loop.crops),
+        **environment(loop.device),
+        **memory_mb(loop.device),
+    )
+
+
+def _summary(
+    config: TrainConfig, data: TrainingData, model: Detector, loop: Loop, *, restored: bool
+) -> str:
+    length = loop.progress.length
+    if length is not None:
+        end = f"{length.steps} steps"
+    else:
+        end = f"for {duration(config.time_limit or 0)}"
+    if loop.progress.done:
+        return f"is finished already, after step {loop.progress.step}"
+    begin = f"goes on from step {loop.progress.step}" if restored else "trains"
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    return (
+        f"{begin}: {config.arch} ({parameters:.2f} M parameters, {loop.precision} on "
+        f"{loop.device}), {end}, {len(data.train.paths)} images, {len(data.train.table)} boxes, "
+        f"{len(data.val.paths)} images held out"
+    )

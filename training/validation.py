@@ -1,0 +1,103 @@
+"""Validation through the path users predict with, and the run that the best weights leave."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smallobj.boxes import BoxTable
+from smallobj.detectors import Detector
+from smallobj.evaluation import METRICS, map_score
+from smallobj.formats import RunInfo, write_run
+from smallobj.prediction import MAX_BOXES, predict
+from smallobj.training.data import Part
+from smallobj.tta import View
+
+_PIXELS_A_BATCH = 8_000_000
+_MEASURED_IMAGES = 4
+
+
+class Validation:
+    """Looks at the held-out images with a detector and scores what it finds."""
+
+    def __init__(self, part: Part, *, views: tuple[View, ...], precision: str) -> None:
+        self.truth, self.views = part.table, views
+        self._paths, self._precision = part.paths, precision
+        sides = [view.tiling.side_px for view in views if view.tiling is not None]
+        largest = min([int(_areas(part.table).max()), *(side**2 for side in sides)])
+        self._batch = int(np.clip(_PIXELS_A_BATCH // max(1, largest), 1, 8))
+
+    @property
+    def pixels(self) -> int:
+        """Of all validation images."""
+        return int(_areas(self.truth).sum())
+
+    def predict(self, model: Detector, on_progress: Callable[[int, int], None]) -> BoxTable:
+        """What the detector finds in the held-out images."""
+        return self._predict(model, np.arange(len(self._paths)), on_progress)
+
+    def score(self, predictions: BoxTable, metric: str) -> float:
+        """One of METRICS, 0..1."""
+        return map_score(self.truth, predictions, metric)
+
+    def scores(self, predictions: BoxTable) -> dict[str, float]:
+        """Every metric by name."""
+        return {metric: round(self.score(predictions, metric), 6) for metric in METRICS}
+
+    def seconds(self, model: Detector) -> float:
+        """About how long a whole validation takes, from a few images after a first one."""
+        count = min(_MEASURED_IMAGES, len(self._paths))
+        chosen = np.unique(np.linspace(0, len(self._paths) - 1, count).round().astype(np.int64))
+        self.score_part(model, chosen[:1])
+        started = time.perf_counter()
+        self.score_part(model, chosen)
+        spent = time.perf_counter() - started
+        areas = _areas(self.truth)
+        return spent * float(areas.sum() / areas[chosen].sum())
+
+    def score_part(self, model: Detector, index: NDArray[np.int64]) -> None:
+        """Predict and score some images, for the time it takes."""
+        found = self._predict(model, index, lambda done, images: None)
+        map_score(self.truth.take_images(index), found, METRICS[0])
+
+    def _predict(
+        self, model: Detector, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
+    ) -> BoxTable:
+        return predict(
+            model,
+            [self._paths[i] for i in index],
+            [self.truth.images.ids[i] for i in index],
+            classes=self.truth.classes,
+            views=self.views,
+            batch_size=self._batch,
+            max_boxes=MAX_BOXES,
+            precision=self._precision,
+            on_progress=on_progress,
+        )
+
+
+def write_validation_run(
+    path: Path,
+    table: BoxTable,
+    validation: Validation,
+    *,
+    model: str,
+    held_out: str,
+    data: Path,
+) -> None:
+    """Write the predictions of the best weights as a run, out of fold, with its TOML beside."""
+    info = RunInfo(
+        model=model,
+        classes=table.classes,
+        views=tuple(view.name for view in validation.views),
+        fold=held_out,
+        image_set=str(data),
+        cap=MAX_BOXES,
+    )
+    write_run(path, table, info)
+
+
+def _areas(table: BoxTable) -> NDArray[np.int64]:
+    return table.images.width.astype(np.int64) * table.images.height
