@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from smallobj.boxes import InputError, check_writable, write_text
 from smallobj.detectors import Detector
 from smallobj.formats import RunInfo, write_run
@@ -88,9 +90,10 @@ def predict_run(
     Predictions grow in NAME.part.jsonl; called again with the same settings, what is there is not
     predicted again. Up to `max_bad` images that cannot be read are left out and listed in
     NAME.skipped.tsv; one more raises InputError and writes no run. on_progress(done, total) counts
-    the images, those of an earlier start too.
+    the images, those of an earlier start too. The detector's weights are laid out channels last.
     """
     check_out(out)
+    detector.to(memory_format=torch.channels_last)
     with PartFile(part_path(out), _settings(manifest, files, config)) as part:
         resumed = len(part.done.intersection(files.ids))
         skipped = _predict_missing(

@@ -1,9 +1,12 @@
 """The words of `--views`."""
 
+from pathlib import Path
+
 import pytest
 
 from smallobj.boxes import InputError
-from smallobj.tta import TTA, Tiling, parse_views
+from smallobj.cli.predict import VIEWS_HELP
+from smallobj.tta import KNOWN, TTA, Tiling, parse_views
 
 TILES = Tiling(side_px=640, overlap_px=64)
 
@@ -93,3 +96,10 @@ def test_what_is_unknown_or_cannot_be_is_refused(spec: str, reason: str) -> None
     with pytest.raises(InputError, match=reason) as caught:
         parse_views(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_the_documentation_and_the_help_name_every_word() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "views.md").read_text()
+    for word in KNOWN:
+        assert f"`{word}`" in page
+        assert word in VIEWS_HELP.replace("\n", " ")
