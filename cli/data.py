@@ -75,8 +75,11 @@ def convert(
 
     Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
     """
+    from smallobj.boxes import InputError
     from smallobj.formats import read_labels, write_labels
 
+    if out.resolve() == data.resolve():
+        raise InputError("would be written over itself", file=out)
     labels = read_labels(
         data,
         images=images,

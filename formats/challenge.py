@@ -7,8 +7,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from smallobj.boxes import BoxTable, Classes, InputError, write_bytes, xywh_to_xyxy, xyxy_to_xywh
-from smallobj.formats.class_names import find_names, read_names, write_names
+from smallobj.boxes import (
+    BoxTable,
+    Classes,
+    InputError,
+    write_bytes,
+    write_text,
+    xywh_to_xyxy,
+    xyxy_to_xywh,
+)
+from smallobj.formats.class_names import find_names, names_text, read_names
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_files import locate_images
 from smallobj.formats.image_ids import natural_key
@@ -20,6 +28,7 @@ LOOKED_FOR = "challenge JSON (*_label, *.json)"
 DECIMALS = 9  # of written pixels: 0.1 + 0.2 - 0.1 is written as 0.2 again
 
 _FIRST_VALUE = re.compile(rb'\s*\{\s*(?:\}|"(?:[^"\\]|\\.)*"\s*:\s*\[\s*[\[\]])')
+_FIRST_ROW = re.compile(rb"\[\s*\[([^\]]*)\]")
 _COCO_KEYS = (b'{"images"', b'{"annotations"', b'{"categories"', b'{"licenses"')
 
 
@@ -34,9 +43,12 @@ def find(data: Path, request: Request) -> list[Path]:
 
 
 def is_challenge(path: Path) -> bool:
-    """Whether a file begins like this format."""
+    """Whether a file begins like this format, and not like a run, whose rows have six values."""
     with path.open("rb") as stream:
         start = stream.read(4096).removeprefix(b"\xef\xbb\xbf")
+    row = _FIRST_ROW.search(start)
+    if row is not None and row[1].count(b",") == len(LABEL_FIELDS):
+        return False
     compact = b"".join(start[:200].split())
     return bool(_FIRST_VALUE.match(start)) and not compact.startswith(_COCO_KEYS)
 
@@ -59,6 +71,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
         ids=tuple(rows.ids),
         sizes=np.zeros((len(rows.ids), 2), np.int32),
         root=located.root,
+        images_clash=located.clash,
         paths=located.paths,
         files=(place,) * len(rows.ids),
         classes=classes,
@@ -74,9 +87,10 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
 
 def write(table: BoxTable, out: Path, output: Output) -> list[str]:
     """Write the file `out`, and the class names beside it as `out` with the ending `.names`."""
-    write_bytes(out, challenge_json(table))
+    names = names_text(table.classes)
     names_file = out.with_suffix(".names")
-    write_names(names_file, table.classes)
+    write_bytes(out, challenge_json(table))
+    write_text(names_file, names)
     return [f"class names are in {names_file}"]
 
 
@@ -115,7 +129,8 @@ def _names_beside(place: Path) -> Classes | None:
     own = place.with_suffix(".names")
     if own != place and own.is_file():
         return read_names(own)
-    return find_names(place.parent, place.parent.parent)
+    of_split = place.stem.startswith(place.parent.name)  # train/train_label: names may lie above
+    return find_names(place.parent, *([place.parent.parent] if of_split else []))
 
 
 def _split_names(place: Path, data: Path) -> list[str]:

@@ -84,6 +84,10 @@ def _check_images(
     on_progress: Callable[[int, int], None] | None,
 ) -> np.ndarray:
     """Report missing and unreadable images; sizes [N, 2], the labels' own where they give one."""
+    if raw.images_clash is not None:
+        clash = raw.images_clash
+        faults.add("missing image", clash.reason, file=clash.file, item=clash.item)
+        return raw.sizes
     if raw.root is None:
         reason = "no image folder found, images are not checked; name it (--images)"
         faults.add("no image folder", reason, file=raw.files[0] if raw.files else None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from smallobj.boxes import Classes, InputError, write_text
+from smallobj.boxes import Classes, InputError
 
 _LISTS = ("classes.txt", "obj.names", "labels.txt")
 
@@ -13,16 +13,19 @@ _LISTS = ("classes.txt", "obj.names", "labels.txt")
 def find_names(*folders: Path) -> Classes | None:
     """Classes from the first names file in the folders, None where there is none.
 
-    Raises InputError where one folder has several `*.names` files.
+    A `*.names` file beside a JSON file of that name belongs to it. Raises InputError where the
+    files of a folder differ.
     """
     for folder in dict.fromkeys(folders):
         lists = [folder / name for name in _LISTS if (folder / name).is_file()]
-        named = sorted(p for p in folder.glob("*.names") if p.is_file())
-        if len(set(lists + named)) > 1:
-            found = ", ".join(p.name for p in dict.fromkeys(lists + named))
-            raise InputError(f"several files of class names ({found}); say which", file=folder)
-        if lists or named:
-            return read_names(*(lists or named))
+        named = [p for p in sorted(folder.glob("*.names")) if not p.with_suffix(".json").exists()]
+        found = list(dict.fromkeys(lists + named))
+        classes = [read_names(path) for path in found]
+        if any(other != classes[0] for other in classes[1:]):
+            several = ", ".join(path.name for path in found)
+            raise InputError(f"several files of class names ({several}); say which", file=folder)
+        if classes:
+            return classes[0]
     return None
 
 
@@ -45,19 +48,17 @@ def read_names(path: Path) -> Classes:
     return _classes(path, {i: name for i, name in enumerate(lines) if name})
 
 
-def write_names(path: Path, classes: Classes) -> None:
-    """Write a names file; ids between the classes' own become empty lines.
+def names_text(classes: Classes) -> str:
+    """The content of a names file; ids between the classes' own become empty lines.
 
     Raises InputError where a name has a line break or an id is below 0.
     """
     lines = [""] * (max(classes.source_ids, default=-1) + 1)
     for name, class_id in zip(classes.names, classes.source_ids, strict=True):
         if name != name.strip() or "\n" in name or not name or class_id < 0:
-            raise InputError(
-                "class cannot stand in a names file", file=path, value=(class_id, name)
-            )
+            raise InputError("class cannot stand in a names file", value=(class_id, name))
         lines[class_id] = name
-    write_text(path, "".join(line + "\n" for line in lines))
+    return "".join(line + "\n" for line in lines)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

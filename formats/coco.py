@@ -102,6 +102,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
         ids=ids,
         sizes=np.array([(i.width or 0, i.height or 0) for i in images], np.int32).reshape(-1, 2),
         root=located.root,
+        images_clash=located.clash,
         paths=located.paths,
         files=(place,) * len(ids),
         classes=classes,

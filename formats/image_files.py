@@ -26,6 +26,7 @@ class Located(NamedTuple):
     root: Path | None
     paths: tuple[Path | None, ...]  # one per id
     others: tuple[str, ...]  # ids of further image files under root
+    clash: InputError | None = None  # why the only folder with some was not taken
 
 
 def list_images(folder: Path) -> dict[str, Path]:
@@ -52,7 +53,7 @@ def locate_images(
 ) -> Located:
     """The files of the ids, in `images` where given, else in the first guess that has some.
 
-    Raises InputError where `images` has no image at all or none of the ids.
+    Raises InputError where `images` has no image at all, none of the ids, or a name twice.
     """
     if images is not None:
         located = _locate(ids, images, labels)
@@ -66,16 +67,20 @@ def locate_images(
             )
         return located
     folders = [folder for folder in dict.fromkeys(guesses) if folder.is_dir()]
-    nothing = Located(None, (None,) * len(ids), ())
+    clash: InputError | None = None
     sample = ids[:: max(1, len(ids) // 50)]
     for folder in folders:  # as named, before any listing of large folders
         if sample and all((folder / image_id).is_file() for image_id in sample):
             return _locate(ids, folder, labels)
     for folder in folders:
-        located = _locate(ids, folder, labels)
+        try:
+            located = _locate(ids, folder, labels)
+        except InputError as error:  # a guess may be wrong; labels are of use without images
+            clash = clash or error
+            continue
         if located.root is not None:
             return located
-    return nothing
+    return Located(None, (None,) * len(ids), (), clash)
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -50,10 +50,13 @@ class Labels:
     found: tuple[Path | None, ...]  # image file of each image, None where missing
     repairs: Repairs
     source_image_ids: tuple[ImageId, ...] | None = None  # COCO's own id of each image
+    images_clash: InputError | None = None  # why an image folder was not taken
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The image file of each image; raises InputError where one is missing."""
+        if self.images_clash is not None:
+            raise self.images_clash
         for image_id, path in zip(self.table.images.ids, self.found, strict=True):
             if path is None:
                 where = self.root or "no image folder found; give one"
@@ -93,6 +96,7 @@ def read_labels(
         found=raw.paths,
         repairs=repairs,
         source_image_ids=raw.source_image_ids,
+        images_clash=raw.images_clash,
     )
 
 

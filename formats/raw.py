@@ -45,6 +45,7 @@ class RawLabels:
     area: Array | None = None  # [M]
     ignore: NDArray[np.bool_] | None = None  # [M]
     source_image_ids: tuple[ImageId, ...] | None = None  # COCO's own ids
+    images_clash: InputError | None = None  # why an image folder was not taken
     unlabelled: tuple[str, ...] = ()  # image files the labels do not name
     without_file: tuple[str, ...] = ()  # images that have no label file, taken as without boxes
     read_headers: bool = False  # sizes come from the image headers, whose faults were told

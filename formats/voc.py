@@ -78,6 +78,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
         ids=tuple(ids),
         sizes=np.array([a.size for a in annotated], np.int32).reshape(-1, 2),
         root=located.root,
+        images_clash=located.clash,
         paths=located.paths,
         files=tuple(a.file for a in annotated),
         classes=classes,

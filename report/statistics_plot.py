@@ -88,8 +88,8 @@ def _places(axes: "Axes", table: BoxTable) -> None:
     known = (size > 0).all(axis=1)
     centre = (table.xyxy[known, :2] + table.xyxy[known, 2:]) / 2 / size[known]
     places, _, _ = np.histogram2d(centre[:, 1], centre[:, 0], bins=24, range=[[0, 1], [0, 1]])
-    axes.imshow(places, extent=(0, 1, 1, 0), cmap="Blues", vmin=0)
-    axes.set_title("where the boxes' centres lie, as a share of the image")
+    axes.imshow(places, extent=(0, 1, 1, 0), cmap="Blues", vmin=0, aspect="auto")
+    axes.set_title("centres of the boxes, share of the image")
 
 
 def _image_sizes(axes: "Axes", table: BoxTable) -> None:
