@@ -18,7 +18,13 @@ from torchvision.ops import generalized_box_iou_loss
 
 from smallobj.detectors.backbone import Pyramid
 from smallobj.detectors.base import Detector, DetectorConfig, Target
-from smallobj.detectors.layers import ConvNormAct, UNetDecoder, conv_start, prior_bias
+from smallobj.detectors.layers import (
+    ConvNormAct,
+    UNetDecoder,
+    conv_start,
+    place_centres,
+    prior_bias,
+)
 from smallobj.detectors.registry import register
 
 
@@ -123,14 +129,6 @@ class CenterNet(Detector):
         left, top, right, bottom = (sides.clamp(max=7.0).exp() * stride).unbind(1)
         corners = torch.stack((x - left, y - top, x + right, y + bottom), dim=-1)
         return corners.flatten(1, 2)
-
-
-def place_centres(like: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Pixel coordinates x [w] and y [h, 1] of the places of a map [..., h, w]."""
-    height, width = like.shape[-2:]
-    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * stride
-    y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) * stride
-    return x, y[:, None]
 
 
 def heat_focal_loss(logits: Tensor, heat: Tensor) -> Tensor:

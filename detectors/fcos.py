@@ -58,6 +58,7 @@ class FCOSConfig(DetectorConfig):
     width: int = 64  # channels of every level and of the head, a multiple of 8
     head_convs: int = 2  # convolutions of each of the head's two branches
     anchor_strides: float = 1.0  # side of a level's anchor, in strides of the level
+    class_weight: float = 3.0  # of the class loss beside the others' 1
     center_radius: float = 1.5  # anchors from a box's centre within which places are positive
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class FCOSConfig(DetectorConfig):
         self._between("head_convs", 0, 16)
         self._between("anchor_strides", 0.5, 8)
         self._between("center_radius", 0.5, 100)
+        self._between("class_weight", 0, 1000)
 
 
 @register("fcos")
@@ -106,12 +108,13 @@ class FCOSDetector(Detector):
     ) -> dict[str, Tensor]:
         """torchvision's: focal loss, GIoU loss, centredness; each a mean over positive places."""
         levels = self._anchors(image_size, raw["cls_logits"].device)
-        return self.model.compute_loss(
+        losses: dict[str, Tensor] = self.model.compute_loss(
             [{"boxes": t.xyxy, "labels": t.label} for t in targets],
             raw,
             [torch.cat(levels)] * len(targets),
             [len(level) for level in levels],
         )
+        return losses | {"classification": self.config.class_weight * losses["classification"]}
 
     def boxes(
         self, raw: Mapping[str, Tensor], image_size: tuple[int, int]
@@ -157,13 +160,21 @@ class _Levels(nn.Module):
 
 
 def _head(config: FCOSConfig) -> FCOSHead:
-    """torchvision's head with groups of 8 channels, as it has at its own 256."""
+    """torchvision's head with groups of 8 channels, as it has at its own 256.
+
+    It starts differently: torchvision's own start (deviation 0.01) is made for a trained backbone,
+    and from random weights finds a fifth less after 400 steps (map50 on DeepPCB).
+    """
     norm = partial(nn.GroupNorm, config.width // 8)
     head = FCOSHead(config.width, 1, config.num_classes, config.head_convs)
     head.classification_head = FCOSClassificationHead(
         config.width, 1, config.num_classes, config.head_convs, norm_layer=norm
     )
     head.regression_head = FCOSRegressionHead(config.width, 1, config.head_convs, norm_layer=norm)
+    for branch in (head.classification_head.conv, head.regression_head.conv):
+        for layer in branch:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     # Above 0, where the ReLU behind it lets gradients through at every place from the first step.
     nn.init.constant_(head.regression_head.bbox_reg.bias, 2.0)
     return head

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,3 +51,11 @@ def conv_start(channels_in: int, channels_out: int, start: float) -> nn.Conv2d:
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.bias, start)  # type: ignore[arg-type]
     return conv
+
+
+def place_centres(like: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates x [w] and y [h, 1] of the places of a map [..., h, w]."""
+    height, width = like.shape[-2:]
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * stride
+    y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) * stride
+    return x, y[:, None]

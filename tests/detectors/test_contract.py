@@ -1,15 +1,17 @@
 """What every registered detector promises, in its tiny size; a new one is tested by its name."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms
 
-from smallobj.boxes import Classes
+from smallobj.boxes import BoxTable, Classes, Images
 from smallobj.detectors import (
     Candidates,
     Detector,
@@ -19,6 +21,7 @@ from smallobj.detectors import (
     list_detectors,
     load_detector,
 )
+from smallobj.evaluation import map_score
 from smallobj.weights import Manifest
 from smallobj.weights.checkpoint import save_weights
 
@@ -231,10 +234,9 @@ def test_it_has_every_size(name: str) -> None:
 
 
 def test_it_learns_separated_squares(name: str, tiny: Build, squares: Squares) -> None:
-    """Of as many best boxes as an unseen image has squares, nine in ten are squares."""
     detector = tiny(name).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(detector.parameters(), lr=2e-3)
-    steps = 60
+    steps = 100
+    optimiser = torch.optim.AdamW(detector.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     for step in range(steps):
         optimiser.zero_grad()
@@ -242,19 +244,27 @@ def test_it_learns_separated_squares(name: str, tiny: Build, squares: Squares) -
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
         optimiser.step()
         schedule.step()
-    assert share_found(detector.eval(), *squares(32, 1_000_000)) >= 0.9
+    assert score(detector.eval(), *squares(32, 1_000_000)) >= 0.8
 
 
 @torch.no_grad()
-def share_found(detector: Detector, images: Tensor, targets: list[Target]) -> float:
+def score(detector: Detector, images: Tensor, targets: list[Target]) -> float:
+    """map50 after NMS, by the project's own metric."""
     height, width = images.shape[2:]
-    found = total = 0
-    for candidates, truth in zip(
-        detector.decode(detector(images), (height, width)), targets, strict=True
-    ):
-        xyxy, score, label = candidates
-        best = batched_nms(xyxy, score, label, 0.5)[: len(truth.label)]
-        hits = (box_iou(truth.xyxy, xyxy[best]) >= 0.5) & (truth.label[:, None] == label[best])
-        found += int(hits.any(dim=1).sum())
-        total += len(truth.label)
-    return found / total
+    found = []
+    for xyxy, score, label in detector.decode(detector(images), (height, width)):
+        kept = batched_nms(xyxy, score, label, 0.5)[:100]
+        found.append(Candidates(xyxy[kept], score[kept], label[kept]))
+    scores = torch.cat([candidates.score for candidates in found]).numpy()
+    return map_score(table(targets), table(found, score=scores))
+
+
+def table(rows: Sequence[Target | Candidates], **columns: NDArray) -> BoxTable:
+    return BoxTable.build(
+        images=Images.of([str(i) for i in range(len(rows))]),
+        classes=Classes.of(["red", "blue"]),
+        image_index=np.repeat(np.arange(len(rows)), [len(row.label) for row in rows]),
+        xyxy=torch.cat([row.xyxy for row in rows]).double().numpy(),
+        label=torch.cat([row.label for row in rows]).int().numpy(),
+        **columns,
+    )
