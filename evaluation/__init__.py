@@ -10,6 +10,7 @@ from smallobj.evaluation.bootstrap import (
     paired_bootstrap,
 )
 from smallobj.evaluation.coco import COCO_NUMBERS, coco_summary
+from smallobj.evaluation.comparison import RunScore, score_runs
 from smallobj.evaluation.matching import (
     EVERY_AREA,
     AreaRange,
@@ -19,6 +20,7 @@ from smallobj.evaluation.matching import (
     prepare_truth,
 )
 from smallobj.evaluation.precision import (
+    AP_CHOICES,
     METRICS,
     Interpolation,
     Precision,
@@ -26,6 +28,7 @@ from smallobj.evaluation.precision import (
     class_mean,
     map_score,
     mean_precision,
+    steps_of,
     thresholds_of,
 )
 from smallobj.evaluation.scores import (
@@ -38,6 +41,7 @@ from smallobj.evaluation.scores import (
 )
 
 __all__ = [
+    "AP_CHOICES",
     "COCO_NUMBERS",
     "EVERY_AREA",
     "METRICS",
@@ -50,6 +54,7 @@ __all__ = [
     "Matches",
     "Precision",
     "PreparedTruth",
+    "RunScore",
     "Score",
     "average_precision",
     "bootstrap_interval",
@@ -66,5 +71,7 @@ __all__ = [
     "mean_precision",
     "paired_bootstrap",
     "prepare_truth",
+    "score_runs",
+    "steps_of",
     "thresholds_of",
 ]

@@ -7,7 +7,12 @@ import numpy as np
 from smallobj.boxes import Array, BoxTable
 from smallobj.boxes.compiled import over_image_ranges
 from smallobj.evaluation.matching import Matches, match, prepare_truth
-from smallobj.evaluation.precision import average_precision, class_mean, thresholds_of
+from smallobj.evaluation.precision import (
+    Interpolation,
+    average_precision,
+    class_mean,
+    thresholds_of,
+)
 
 _PERCENTILES = (2.5, 97.5)
 
@@ -28,13 +33,18 @@ class Difference(NamedTuple):
 
 
 def bootstrap_scores(
-    matches: Matches, *, samples: int = 1000, seed: int = 0, threads: int | None = None
+    matches: Matches,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    ap: Interpolation = "area",
+    threads: int | None = None,
 ) -> Array:
     """Scores of `samples` draws of as many images as there are, with replacement.
 
-    Returns [S, T]: the mean over classes at each threshold of the matches, which are made once;
-    NaN where a draw has no true box. The draws depend on seed and number of images alone, so that
-    two sets of predictions are drawn alike.
+    In the matches' first area range; nothing is matched again. Returns [S, T]: the mean over
+    classes at each threshold, NaN where a draw has no true box. The draws depend on seed and number
+    of images alone, so that two sets of predictions are drawn alike.
     """
     images = len(matches.truth.images)
     scores = np.empty((samples, len(matches.thresholds)))
@@ -43,7 +53,7 @@ def bootstrap_scores(
         for sample in range(start, stop):
             drawn = np.random.default_rng((seed, sample)).integers(images, size=images)
             weight = np.bincount(drawn, minlength=images)
-            scores[sample] = class_mean(average_precision(matches, weight=weight).average)
+            scores[sample] = class_mean(average_precision(matches, ap=ap, weight=weight).average)
 
     over_image_ranges(score_range, np.arange(samples + 1), threads=threads)
     return scores

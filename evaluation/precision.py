@@ -10,13 +10,15 @@ from smallobj.evaluation.matching import Matches, match, prepare_truth
 Interpolation: TypeAlias = Literal["area", "coco101", "voc11"]
 
 STEPS_50_95: Array = np.linspace(0.5, 0.95, 10)
-METRICS = ("map50", "map75", "map50_95")
+_STEPS = {"map50": slice(0, 1), "map75": slice(5, 6), "map50_95": slice(0, 10)}
+METRICS = tuple(_STEPS)
 
 _RECALL_POINTS = {
     "area": np.empty(0),
     "coco101": np.linspace(0.0, 1.0, 101),
     "voc11": np.linspace(0.0, 1.0, 11),
 }
+AP_CHOICES = tuple(_RECALL_POINTS)
 _COCO_EPSILON = float(np.spacing(1))
 
 
@@ -28,12 +30,16 @@ class Precision(NamedTuple):
     positives: NDArray[np.int64]  # [C], true boxes to be found
 
 
+def steps_of(metric: str) -> slice:
+    """Which of STEPS_50_95 a metric is the mean over; ValueError for an unknown name."""
+    if metric not in _STEPS:
+        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    return _STEPS[metric]
+
+
 def thresholds_of(metric: str) -> Array:
     """The IoU thresholds [T] a metric is the mean over; ValueError for an unknown name."""
-    known = {"map50": STEPS_50_95[:1], "map75": STEPS_50_95[5:6], "map50_95": STEPS_50_95}
-    if metric not in known:
-        raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
-    return known[metric]
+    return STEPS_50_95[steps_of(metric)]
 
 
 def average_precision(
@@ -50,14 +56,13 @@ def average_precision(
     of the envelope at COCO's 101 or VOC's 11 recalls. weight [N] counts every image that often: 0
     and 1 choose a subset, a draw with replacement is a bootstrap sample. max_rank: only the best
     so many of an image and class may be hits (COCO's recall at 1 and 10).
+    Raises ValueError where weight is no column of whole numbers.
     """
     if ap not in _RECALL_POINTS:
         raise ValueError(f"unknown interpolation {ap!r}; known: {', '.join(_RECALL_POINTS)}")
     truth, hit = matches.truth, matches.hit[area]
     if max_rank is not None:
         hit = np.where(matches.rank < max_rank, hit, np.int32(0))
-    if weight is None:
-        weight = np.ones(len(truth.images), np.int64)
     return Precision(
         *precision_by_class(
             matches.class_offsets,
@@ -67,7 +72,7 @@ def average_precision(
             truth.image,
             truth.label,
             matches.counted[area],
-            weight,
+            _whole_weight(weight, len(truth.images)),
             len(matches.thresholds),
             _RECALL_POINTS[ap],
             _COCO_EPSILON if ap == "coco101" else 0.0,
@@ -103,3 +108,11 @@ def map_score(
         prepare_truth(truth), predictions, thresholds_of(metric), max_detections=max_detections
     )
     return mean_precision(matches)
+
+
+def _whole_weight(weight: NDArray[np.int64] | None, images: int) -> NDArray[np.int64]:
+    if weight is None:
+        return np.ones(images, np.int64)
+    if weight.shape != (images,) or weight.dtype.kind not in "iub":
+        raise ValueError(f"weight is not {images} whole numbers: {weight.dtype} {weight.shape}")
+    return np.array(weight, np.int64)

@@ -68,7 +68,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a number that is not known (NaN) becomes None."""
-        return _without_nan(asdict(self))
+        return without_nan(asdict(self))
 
 
 def evaluate(
@@ -150,9 +150,10 @@ def _score(name: str, boxes: int, average: np.ndarray, recall: np.ndarray) -> Sc
     )
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same plain values with None for every NaN, which JSON does not know."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and isnan(value) else value

@@ -1,0 +1,207 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from smallobj.evaluation import Evaluation, RunScore, Score
+    from smallobj.formats import Run
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Runs: challenge JSON or COCO results.")
+    ],
+    *,
+    labels: Annotated[
+        Path, typer.Option(help="Truth: a folder or file (challenge, COCO, YOLO, Pascal VOC).")
+    ],
+    images: Annotated[Path | None, typer.Option(help="Image folder, where not guessed.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="challenge, coco, yolo or voc.", show_default="by content")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="A part of the data set, or a .txt with an image a line.")
+    ] = None,
+    names: Annotated[Path | None, typer.Option(help="File of class names.")] = None,
+    voc_origin: Annotated[int, typer.Option(help="First pixel of Pascal VOC boxes.")] = 1,
+    metric: Annotated[
+        str, typer.Option(help="Shown by class and size of several runs: map50, map75, map50_95.")
+    ] = "map50",
+    max_detections: Annotated[
+        int, typer.Option(min=0, help="Best detections counted an image; 0: all.")
+    ] = 100,
+    ap: Annotated[
+        str, typer.Option(help="area under the curve, or the mean at recalls: coco101, voc11.")
+    ] = "area",
+    coco: Annotated[bool, typer.Option("--coco", help="Also COCO's twelve numbers.")] = False,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draws of images for the 95 % intervals; 0: none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Faulty boxes are errors.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write every number there.")] = None,
+) -> None:
+    """Score runs against labels: mean average precision, by size and by class.
+
+    What the numbers are is told in docs/metric.md. Of several runs, each is compared with the
+    first on the same draws of images.
+
+    Example: smallobj evaluate runs/a.json runs/b.json --labels photos/val --json scores.json
+    """
+    import msgspec
+    from rich.console import Console
+
+    from smallobj.boxes import InputError, check_writable, write_bytes
+    from smallobj.evaluation import AP_CHOICES, METRICS, score_runs
+    from smallobj.formats import align_runs, read_labels, read_runs
+
+    for field, value, known in (("metric", metric, METRICS), ("ap", ap, AP_CHOICES)):
+        if value not in known:
+            raise InputError(f"unknown; known: {', '.join(known)}", field=field, value=value)
+    if json is not None:
+        check_writable(json)
+    truth = read_labels(
+        labels,
+        images=images,
+        kind=kind,
+        split=split,
+        names=names,
+        voc_origin=voc_origin,
+        strict=strict,
+    )
+    if (truth.table.ignore is not None and truth.table.ignore.all()) or not len(truth.table):
+        raise InputError("hold no boxes to find", file=labels)
+    read = read_runs(runs, labels=truth, strict=strict)
+    aligned = align_runs(read, images=truth.table.images, classes=truth.table.classes)
+    told = [f"{labels}: {line}" for line in truth.repairs.lines()]
+    told += [f"{run.path}: {line}" for run in read for line in run.repairs.lines()]
+    for line in (*told, *aligned.notes):
+        typer.echo(line, err=True)
+    scores = score_runs(
+        truth.table,
+        aligned.tables,
+        max_detections=max_detections or None,
+        ap=ap,  # type: ignore[arg-type]
+        samples=bootstrap,
+        seed=seed,
+        coco=coco,
+    )
+    if json is not None:
+        settings = {"metric": metric, "bootstrap": bootstrap, "seed": seed, "labels": str(labels)}
+        content = {**settings, "runs": _named(read, scores)}
+        write_bytes(json, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file has no edge to break lines at
+    for table in _tables(read, scores, metric):
+        console.print(table)
+
+
+def _named(runs: "Sequence[Run]", scores: "Sequence[RunScore]") -> list[dict[str, Any]]:
+    return [
+        {"name": run.name, "path": str(run.path), **score.as_dict()}
+        for run, score in zip(runs, scores, strict=True)
+    ]
+
+
+def _tables(runs: "Sequence[Run]", scores: "Sequence[RunScore]", metric: str) -> "list[Table]":
+    names = [run.name for run in runs]
+    evaluations = [score.evaluation for score in scores]
+    tables = [
+        _overall(names, scores, metric),
+        _parts("size (sqrt of area)", names, evaluations, metric, lambda e: e.by_size),
+        _parts("class", names, evaluations, metric, lambda e: e.by_class),
+    ]
+    if scores[0].coco is not None:
+        tables.append(_coco(names, scores))
+    return tables
+
+
+def _overall(names: Sequence[str], scores: "Sequence[RunScore]", metric: str) -> "Table":
+    from smallobj.evaluation import METRICS
+
+    first = scores[0].evaluation
+    compared = bool(scores[-1].above_first)
+    table = _table("run", *METRICS, "recall50", "boxes", "over the cap")
+    if compared:
+        table.add_column(f"{metric} above the first", justify="right")
+    for name, score in zip(names, scores, strict=True):
+        cells = [
+            _number(getattr(score.evaluation, one)) + _interval(score.intervals.get(one))
+            for one in METRICS
+        ]
+        counts = [str(score.evaluation.detections), str(score.evaluation.dropped)]
+        cells += [_number(score.evaluation.overall.recall50), *counts]
+        if compared:
+            above = score.above_first.get(metric)
+            cells.append("" if above is None else f"{above.mean:+.4f}" + _interval(above, "+"))
+        table.add_row(_text(name), *cells)
+    ignored = f", {first.ignored_boxes} ignored regions" if first.ignored_boxes else ""
+    table.caption = f"{first.overall.boxes} true boxes in {first.images} images{ignored}"
+    return table
+
+
+def _parts(
+    what: str,
+    names: Sequence[str],
+    evaluations: "Sequence[Evaluation]",
+    metric: str,
+    parts_of: "Callable[[Evaluation], Sequence[Score]]",
+) -> "Table":
+    """Scores by size or class: all numbers of one run, or the metric of several."""
+    by_run = [parts_of(evaluation) for evaluation in evaluations]
+    if len(by_run) == 1:
+        columns = ("map50", "map75", "map50_95", "recall50")
+        table = _table(what, "true boxes", *columns)
+    else:
+        table = _table(what, "true boxes", *(f"{name} {metric}" for name in names))
+    for same_part in zip(*by_run, strict=True):
+        part = same_part[0]
+        values = (
+            [getattr(part, column) for column in columns]
+            if len(by_run) == 1
+            else [getattr(one, metric) for one in same_part]
+        )
+        table.add_row(_text(part.name), str(part.boxes), *map(_number, values))
+    return table
+
+
+def _coco(names: Sequence[str], scores: "Sequence[RunScore]") -> "Table":
+    from smallobj.evaluation import COCO_NUMBERS
+
+    table = _table("COCO", *names)
+    for number in COCO_NUMBERS:
+        values = [score.coco[number] for score in scores if score.coco is not None]
+        table.add_row(number, *(f"{value:.4f}" if value >= 0 else "-" for value in values))
+    return table
+
+
+def _table(first: str, *columns: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(_text(column), justify="right")
+    return table
+
+
+def _text(name: str) -> Any:
+    from rich.text import Text
+
+    return Text(name)  # names may hold what rich takes for markup
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.4f}"  # noqa: PLR0124 - NaN: nothing to find
+
+
+def _interval(interval: Any, sign: str = "") -> str:
+    if interval is None:
+        return ""
+    return f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
