@@ -145,6 +145,9 @@ class Detector(nn.Module, ABC):
         image_size is the batch's (height, width). At most `max_candidates` an image, from
         `min_score` up, best first, cut at the border; NMS is the caller's.
         """
+        raw = {
+            name: value.float() for name, value in raw.items()
+        }  # an exported model's may be half
         score, xyxy = self.boxes(raw, image_size)
         return [
             best_candidates(s, b, image_size, self.config) for s, b in zip(score, xyxy, strict=True)

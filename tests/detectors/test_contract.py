@@ -244,7 +244,7 @@ def test_it_learns_separated_squares(name: str, tiny: Build, squares: Squares) -
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
         optimiser.step()
         schedule.step()
-    assert score(detector.eval(), *squares(32, 1_000_000)) >= 0.8
+    assert score(detector.eval(), *squares(32, 1_000_000)) >= 0.7
 
 
 @torch.no_grad()
