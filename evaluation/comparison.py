@@ -51,30 +51,42 @@ def score_runs(
     Raises ValueError where images or classes of the tables differ.
     """
     scored: list[RunScore] = []
-    first: Array | None = None
+    first: tuple[Array, Evaluation] | None = None
     for table in runs:
         matches = match_by_size(truth, table, max_detections=max_detections)
-        draws = bootstrap_scores(matches, samples=samples, seed=seed, ap=ap) if samples else None
+        evaluation = evaluate_matches(matches, max_detections=max_detections, ap=ap)
+        draws = bootstrap_scores(matches, samples=samples, seed=seed, ap=ap)
         scored.append(
             RunScore(
-                evaluation=evaluate_matches(matches, max_detections=max_detections, ap=ap),
-                intervals={} if draws is None else _intervals(draws),
-                above_first={} if draws is None or first is None else _differences(draws, first),
+                evaluation=evaluation,
+                intervals=_intervals(draws, evaluation) if samples else {},
+                above_first=_differences(draws, evaluation, *first) if samples and first else {},
                 coco=coco_summary(truth, table) if coco else None,
             )
         )
-        first = draws if first is None else first
+        first = first or (draws, evaluation)
     return scored
 
 
-def _intervals(draws: Array) -> dict[str, Interval]:
-    return {name: interval_of(_of(draws, name)) for name in METRICS}
+def _intervals(draws: Array, evaluation: Evaluation) -> dict[str, Interval]:
+    return {
+        name: interval_of(_of(draws, name), getattr(evaluation.overall, name)) for name in METRICS
+    }
 
 
-def _differences(draws: Array, first: Array) -> dict[str, Difference]:
-    return {name: difference_of(_of(draws, name), _of(first, name)) for name in METRICS}
+def _differences(
+    draws: Array, evaluation: Evaluation, first_draws: Array, first: Evaluation
+) -> dict[str, Difference]:
+    return {
+        name: difference_of(
+            _of(draws, name),
+            _of(first_draws, name),
+            getattr(evaluation.overall, name) - getattr(first.overall, name),
+        )
+        for name in METRICS
+    }
 
 
 def _of(draws: Array, metric: str) -> Array:
-    """A metric's scores [S] out of those at each IoU threshold [S, 10]."""
+    """A metric's draws [S] out of those at each IoU threshold [S, 10]."""
     return draws[:, steps_of(metric)].mean(axis=1)
