@@ -4,8 +4,13 @@ import sys
 
 import typer
 
+from smallobj.cli.data import data_app
 from smallobj.cli.detectors import detectors
+from smallobj.cli.evaluate import evaluate
+from smallobj.cli.fuse import fuse
 from smallobj.cli.predict import predict
+from smallobj.cli.train import train
+from smallobj.cli.tune import tune
 
 app = typer.Typer(
     name="smallobj",
@@ -15,8 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(data_app, name="data")
 app.command()(detectors)
+app.command()(fuse)
+app.command()(evaluate)
 app.command()(predict)
+app.command()(train)
+app.command()(tune)
 
 
 def main(arguments: list[str] | None = None) -> None:

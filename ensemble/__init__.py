@@ -1,7 +1,32 @@
-"""Fusion of several runs, suppression, and the tuning of both."""
+"""Fusion of several runs, suppression, and the tuning of fusion on labelled images. No torch."""
 
 from smallobj.ensemble.config import CONFIDENCE_RULES, FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse
+from smallobj.ensemble.grid import Grid, default_weights, parse_grid
+from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
+from smallobj.ensemble.recipe import Recipe, model_names, read_recipe, write_recipe
+from smallobj.ensemble.scoring import score_settings
 from smallobj.ensemble.suppression import nms
+from smallobj.ensemble.tuning import Tuning, tune
 
-__all__ = ["CONFIDENCE_RULES", "FusionConfig", "clip_scores", "fuse", "nms"]
+__all__ = [
+    "CONFIDENCE_RULES",
+    "FusionConfig",
+    "Grid",
+    "Recipe",
+    "Tuning",
+    "best_settings",
+    "clip_scores",
+    "default_weights",
+    "fuse",
+    "grid_path",
+    "model_names",
+    "nms",
+    "parse_grid",
+    "read_recipe",
+    "score_settings",
+    "setting_name",
+    "tune",
+    "write_grid",
+    "write_recipe",
+]

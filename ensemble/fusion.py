@@ -27,17 +27,14 @@ def fuse(tables: Sequence[BoxTable], config: FusionConfig | None = None) -> BoxT
     """
     config = config or FusionConfig()
     weights = config.weights_of(len(tables))
-    used = [table for table, weight in zip(tables, weights, strict=True) if weight > 0]
-    weights = tuple(weight for weight in weights if weight > 0)
-    pool = Pool.of(used)
+    pool = Pool.of(tables)
     order = order_pool(pool, weights, config.skip)
-    return fuse_ordered(pool, order, weights, config, (config.conf_type,))[0]
+    return fuse_ordered(pool, order, config, (config.conf_type,))[0]
 
 
 def fuse_ordered(
     pool: Pool,
     order: Order,
-    weights: Sequence[float],
     config: FusionConfig,
     rules: Sequence[str],
     *,
@@ -45,7 +42,8 @@ def fuse_ordered(
 ) -> list[BoxTable]:
     """One fused table for each confidence rule, from one clustering.
 
-    `order` was made with these weights, none of them zero, and a skip of at most config.skip.
+    `order` was made with the same weights, and a skip of at most config.skip; config.conf_type is
+    not used. threads: 1 where the caller has its own.
     """
     cap = config.max_detections or int(order.counts.max(initial=0))
     slots = np.concatenate([[0], np.cumsum(np.minimum(order.counts, cap))])
@@ -53,7 +51,7 @@ def fuse_ordered(
     xyxy, score = np.empty((*shape, 4)), np.empty(shape)
     label = np.empty(shape, np.int32)
     counts = np.empty((len(rules), len(pool.images)), np.int64)
-    weight = np.asarray(weights, np.float64)
+    weight = np.array(config.weights_of(len(pool.starts)), np.float64)
     codes = np.array([CONFIDENCE_RULES.index(rule) for rule in rules], np.int64)
 
     def work(first: int, last: int) -> None:

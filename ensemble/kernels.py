@@ -35,7 +35,8 @@ def order_images(
 ) -> None:
     """Order the rows of images first to last by class, then score x weight falling, run, row.
 
-    The columns are those of a `Pool`, the results those of an `Order`. longest: most rows an image.
+    The columns are those of a `Pool`, the results those of an `Order`. Tables of weight 0 are left
+    out. longest: most rows an image.
     """
     row = np.empty(longest, np.int64)
     run = np.empty(longest, np.int32)
@@ -47,6 +48,8 @@ def order_images(
         ends[:] = 0
         count = 0
         for r in range(len(weights)):
+            if weights[r] == 0:
+                continue
             for m in range(starts[r, image], starts[r, image + 1]):
                 if score[m] >= skip:
                     row[count] = m
@@ -118,7 +121,7 @@ def fuse_images(
     confidence = np.empty(longest)
     best = np.empty(longest, np.int64)
     spare = np.empty(longest, np.int64)
-    whole, heaviest = weights.sum(), weights.max()
+    whole, heaviest, runs = weights.sum(), weights.max(), (weights > 0).sum()
 
     for image in range(first, last):
         clusters = 0
@@ -151,9 +154,7 @@ def fuse_images(
         for j in range(len(rules)):
             for c in range(clusters):
                 best[c] = c
-                confidence[c] = _confidence(
-                    rules[j], overflow, sums, c, len(weights), whole, heaviest
-                )
+                confidence[c] = _confidence(rules[j], overflow, sums, c, runs, whole, heaviest)
             _sort_falling(confidence, best, spare, 0, clusters)
             out_counts[j, image] = min(clusters, cap)
             for k in range(out_counts[j, image]):

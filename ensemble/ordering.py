@@ -60,8 +60,13 @@ class Order:
     counts: NDArray[np.int64]  # [N], places filled
 
 
-def order_pool(pool: Pool, weights: Sequence[float], skip: float) -> Order:
-    """Order rows of score >= skip by class, then score x weight falling, then run, then row."""
+def order_pool(
+    pool: Pool, weights: Sequence[float], skip: float, *, threads: int | None = None
+) -> Order:
+    """Order rows of score >= skip by class, then score x weight falling, then run, then row.
+
+    Tables of weight 0 are left out. threads: 1 where the caller has its own.
+    """
     places = len(pool.score)
     order = Order(
         row=np.empty(places, np.int64),
@@ -90,7 +95,7 @@ def order_pool(pool: Pool, weights: Sequence[float], skip: float) -> Order:
             order.counts,
         )
 
-    over_image_ranges(work, pool.offsets)
+    over_image_ranges(work, pool.offsets, threads=threads)
     return order
 
 

@@ -1,0 +1,125 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from smallobj.ensemble import FusionConfig
+
+
+def fuse(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Runs: JSON files, at least one.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Where the fused run goes.")],
+    iou: Annotated[
+        float | None,
+        typer.Option(help="Boxes that overlap more become one.", show_default="0.55"),
+    ] = None,
+    skip: Annotated[
+        float | None,
+        typer.Option(help="Boxes with a lower score are left out.", show_default="0.001"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W,...", help="One a run.", show_default="all equal")
+    ] = None,
+    conf_type: Annotated[
+        str | None,
+        typer.Option(
+            help="Score of a fused box: avg, max, box_and_model_avg, absent_model_aware_avg.",
+            show_default="box_and_model_avg",
+        ),
+    ] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(min=0, help="Best boxes kept an image; 0: all.", show_default="100"),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Settings that `smallobj tune` chose, instead of these.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="compiled or ensemble-boxes.")] = "compiled",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Faulty boxes are errors instead of repaired.")
+    ] = False,
+) -> None:
+    """Fuse the runs of several models on the same images into one, by weighted boxes fusion.
+
+    Beside OUT goes NAME.run.toml, which says what was fused.
+
+    Example: smallobj fuse runs/*.json --out fused.json --weights 2,1
+    """
+    from time import perf_counter
+
+    from smallobj.boxes import InputError, check_writable
+    from smallobj.ensemble import clip_scores, model_names, read_recipe
+    from smallobj.ensemble import fuse as fuse_compiled
+    from smallobj.ensemble.reference import fuse_reference
+    from smallobj.formats import RunInfo, align_runs, read_runs, write_run
+
+    start = perf_counter()
+    backends = {"compiled": fuse_compiled, "ensemble-boxes": fuse_reference}
+    if backend not in backends:
+        raise InputError(f"known: {', '.join(backends)}", field="backend", value=backend)
+    given = {
+        "iou": iou,
+        "skip": skip,
+        "weights": weights,
+        "conf_type": conf_type,
+        "max_detections": max_detections,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if recipe is not None and given:
+        raise InputError("--recipe says this already", field=next(iter(given)))
+    config = _config(given)
+    paths = runs or []
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise InputError("is one of the runs to fuse; write elsewhere", file=out)
+    check_writable(out)
+
+    loaded = read_runs(paths, strict=strict)
+    models = model_names(loaded)
+    chosen = list(range(len(loaded)))
+    if recipe is not None:
+        chosen, config = read_recipe(recipe).choose(models)
+    elif config.weights is not None and len(config.weights) != len(loaded):
+        reason = f"{len(config.weights)} weights for {len(loaded)} runs"
+        raise InputError(reason, field="weights", value=weights)
+    aligned = align_runs(loaded)
+    fused, lifted = clip_scores(backends[backend]([aligned.tables[i] for i in chosen], config))
+    info = RunInfo(
+        model=" + ".join(models[i] for i in chosen),
+        classes=fused.classes,
+        cap=config.max_detections,
+        seconds=round(perf_counter() - start, 3),
+    )
+    write_run(out, fused, info)
+    repairs = [f"{run.path}: {line}" for run in loaded for line in run.repairs.lines()]
+    if lifted:
+        repairs.append(f"{lifted} scores above 1 cut to 1")
+    for line in [*repairs, *aligned.notes]:
+        typer.echo(line, err=True)
+    count = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+    typer.echo(
+        f"{out}: {len(fused.images)} images, {len(fused)} boxes of {count},"
+        f" {perf_counter() - start:.1f} s"
+    )
+
+
+def _config(given: dict) -> "FusionConfig":
+    from smallobj.boxes import InputError
+    from smallobj.ensemble import FusionConfig
+
+    if "weights" in given:
+        try:
+            values = tuple(float(part) for part in given["weights"].split(","))
+        except ValueError as error:
+            reason = "has to be numbers with commas between"
+            raise InputError(reason, field="weights", value=given["weights"]) from error
+        given = {**given, "weights": values}
+    if given.get("max_detections") == 0:
+        given = {**given, "max_detections": None}
+    try:
+        return FusionConfig(**given)
+    except ValueError as error:
+        raise InputError(str(error)) from error
