@@ -1,8 +1,10 @@
 """COCO's twelve numbers of one large set: ours, pycocotools' and hotcoco's times in one run.
 
     python benchmarks/evaluation.py [--images 1717] [--repeats 5]
+    python benchmarks/evaluation.py --intervals 150
 
-Needs the extra `bench`. Every image has 1 to 5 true boxes and 100 detections of 30 classes.
+Needs the extra `bench`. Every image has 1 to 5 true boxes and 100 detections of 30 classes. With
+--intervals: how many intervals of that many random sets of 150 images hold the sets' mean score.
 """
 
 import argparse
@@ -19,7 +21,18 @@ from pycocotools.cocoeval import COCOeval
 
 from smallobj.boxes import BoxTable, Classes, Images, box_area, xyxy_to_xywh
 from smallobj.boxes.compiled import cpu_count
-from smallobj.evaluation import bootstrap_interval, coco_summary, evaluate, map_score
+from smallobj.evaluation import (
+    bootstrap_interval,
+    bootstrap_scores,
+    coco_summary,
+    evaluate,
+    interval_of,
+    map_score,
+    match,
+    mean_precision,
+    prepare_truth,
+    thresholds_of,
+)
 
 CLASSES, DETECTIONS, SIDE_PX = 30, 100, 2100
 
@@ -112,11 +125,31 @@ def seconds(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     return min(times), result
 
 
+def intervals(sets: int, images: int = 150, samples: int = 200) -> None:
+    """Print the share of 95 % intervals that hold the mean map50 of all sets."""
+    scores, draws = [], []
+    for seed in range(sets):
+        truth, predictions = random_tables(images, seed)
+        matches = match(prepare_truth(truth), predictions, thresholds_of("map50"))
+        scores.append(mean_precision(matches))
+        draws.append(bootstrap_scores(matches, samples=samples)[:, 0])
+    plain = [np.percentile(one, (2.5, 97.5)) for one in draws]
+    moved = [interval_of(one, score) for one, score in zip(draws, scores, strict=True)]
+    mean = np.mean(scores)
+    for name, ends in (("plain percentiles", plain), ("moved to the score", moved)):
+        share = np.mean([low <= mean <= high for low, high in ends])
+        print(f"{name:20} hold the mean score in {share:.0%} of {sets} sets")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1717)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--intervals", type=int, metavar="SETS")
     arguments = parser.parse_args()
+    if arguments.intervals:
+        intervals(arguments.intervals)
+        return
     truth, predictions = random_tables(arguments.images)
     labels, detections = coco_dicts(truth, predictions)
     with contextlib.redirect_stdout(io.StringIO()):
