@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs: challenge JSON or COCO results.")
+        list[Path], typer.Argument(metavar="RUN", help="Runs: challenge JSON or COCO results.")
     ],
     *,
     labels: Annotated[
