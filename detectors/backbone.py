@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from smallobj.boxes import InputError
@@ -38,11 +39,28 @@ class Pyramid(nn.Module):
         self.body = _create(backbone, options, out_indices=tuple(last[s] for s in strides))
         self.channels = tuple(self.body.feature_info.channels())
         self.channels_are_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        self._try_out(backbone)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps [B, channels[i], H / strides[i], W / strides[i]] of a batch [B, 3, H, W]."""
         maps = self.body(x)
         return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_are_last else list(maps)
+
+    @torch.no_grad()
+    def _try_out(self, backbone: str) -> None:
+        """Some backbones take one image size only: say so before training."""
+        height, width = 2 * self.strides[-1], 3 * self.strides[-1]
+        self.eval()
+        try:
+            self(torch.zeros(1, 3, height, width))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"backbone {backbone} does not take images of any size ({_line(error)}); "
+                "some do with the option strict_img_size = false",
+                field="backbone",
+                value=backbone,
+            ) from error
+        self.train()
 
 
 def _create(backbone: str, options: Mapping[str, Any], **selection: Any) -> Any:
@@ -60,7 +78,11 @@ def _create(backbone: str, options: Mapping[str, Any], **selection: Any) -> Any:
     except (TypeError, RuntimeError, AttributeError, AssertionError, ValueError) as error:
         raise InputError(
             f"backbone {backbone} cannot be built as a pyramid with options {settings}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{_line(error)}",
             field="backbone",
             value=backbone,
         ) from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,5 +1,6 @@
 """timm backbones as pyramids: stride by stride, in any memory layout, never downloaded."""
 
+import re
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from smallobj.detectors.backbone import Pyramid
         ("resnet10t", {"channels": [16, 32, 64, 64]}),
         ("convnext_atto", {}),
         ("efficientnet_lite0", {}),
-        ("swinv2_cr_tiny_ns_224", {"img_size": [64, 96]}),  # gives its maps channels last
+        ("mambaout_femto", {}),  # gives its maps channels last
     ],
 )
 def test_maps_have_the_promised_shapes(backbone: str, options: dict[str, Any]) -> None:
@@ -38,3 +39,25 @@ def test_layers_beyond_the_coarsest_map_are_left_out() -> None:
 def test_a_missing_stride_names_those_there_are() -> None:
     with pytest.raises(InputError, match=r"no feature map at stride 2; it has 4, 8, 16, 32"):
         Pyramid("convnext_atto", {}, finest=2, coarsest=32)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("swin_tiny_patch4_window7_224", "does not take images of any size (Input height"),
+        ("inception_v3", "does not take images of any size (Calculated padded"),
+    ],
+)
+def test_a_backbone_that_cannot_take_every_crop_is_refused_at_once(
+    backbone: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        Pyramid(backbone, {}, finest=4, coarsest=16)
+
+
+def test_a_backbone_for_one_size_may_be_told_to_take_any() -> None:
+    pyramid = Pyramid(
+        "swin_tiny_patch4_window7_224", {"strict_img_size": False}, finest=4, coarsest=16
+    )
+    assert pyramid.channels_are_last
+    assert pyramid.training
