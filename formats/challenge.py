@@ -65,7 +65,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
     classes = known or numbered_classes(class_id)
     order = sorted(range(len(rows.ids)), key=lambda i: natural_key(rows.ids[i]))
     located = locate_images(
-        rows.ids, images=request.images, guesses=_image_folders(place), labels=place
+        rows.ids, images=request.images, labels=place, usual=_image_folders(place)
     )
     return RawLabels(
         ids=tuple(rows.ids),
@@ -138,10 +138,8 @@ def _split_names(place: Path, data: Path) -> list[str]:
     return [*folders, *re.split(r"[^0-9A-Za-z]+", place.stem)]
 
 
-def _image_folders(place: Path) -> list[Path]:
-    """Where the images usually lie: `train/train_data` beside `train/train_label`."""
-    folder, name = place.parent, place.stem
-    base = re.sub(r"[_-]?labels?$", "", name)
-    names = [f"{base}_data", f"{base}_images", base, "data", "images"]
-    beside = [folder / n for n in names if n]
-    return [*beside, *(folder.parent / n for n in names if n), folder]
+def _image_folders(place: Path) -> list[str]:
+    """What the image folder is called: `train_data` beside `train_label`."""
+    base = re.sub(r"[_-]?labels?$", "", place.stem)
+    own = [f"{base}_data", f"{base}_images", base] if base else []
+    return [*own, "data", "images"]

@@ -93,7 +93,7 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
     position = {image.id: i for i, image in enumerate(images)}
     kept = _known(place, content.annotations, position, set(classes.source_ids), faults)
     ids = tuple(normal_id(image.file_name) for image in images)
-    located = locate_images(ids, images=request.images, guesses=_folders(place), labels=place)
+    located = locate_images(ids, images=request.images, labels=place, usual=_image_folders(place))
     given = np.array([a.bbox for _, a in kept], np.float64).reshape(-1, 4)
     crowd = np.array([bool(a.iscrowd) for _, a in kept], np.bool_)
     area = np.array([np.nan if a.area is None else a.area for _, a in kept], np.float64)
@@ -287,9 +287,9 @@ def _known(
     return kept
 
 
-def _folders(place: Path) -> list[Path]:
-    """Where the images usually lie: `images/`, or a folder named like the file's split."""
+def _image_folders(place: Path) -> list[str]:
+    """What the image folder is called: like the split, or `images`; COCO's own lies one higher."""
     split = re.sub(r"^(instances|person_keypoints|annotations?|labels?)_?", "", place.stem)
-    names = [n for n in (split, f"images/{split}" if split else "", "images", "data") if n]
-    parents = [place.parent, place.parent.parent]
-    return [*(parent / name for parent in parents for name in names), *parents]
+    names = [*([split, f"images/{split}"] if split else []), "images", "data"]
+    above = [f"../{name}" for name in names] if place.parent.name == "annotations" else []
+    return [*names, *above]

@@ -49,32 +49,30 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 
 def locate_images(
-    ids: Sequence[str], *, images: Path | None, guesses: Sequence[Path], labels: Path
+    ids: Sequence[str], *, images: Path | None, labels: Path, usual: Sequence[str]
 ) -> Located:
-    """The files of the ids, in `images` where given, else in the first guess that has some.
+    """The files of the ids: in `images` where given, else in a folder near `labels`.
+
+    labels: the label file or folder. usual: what image folders of its format are called, relative
+    to the folder of the labels, likeliest first. These are searched by base name as well; the
+    folders above, around and beside only for the very paths that the ids say, because whatever
+    else lies there may be large.
 
     Raises InputError where `images` has no image at all, none of the ids, or a name twice.
     """
     if images is not None:
-        located = _locate(ids, images, labels)
-        if located.root is None:
-            count = len(list_images(images))
-            if not count:
-                raise no_images(images)
-            raise InputError(
-                f"none of its {count} images is named in {labels} (labels of another data set?)",
-                file=images,
-            )
-        return located
-    folders = [folder for folder in dict.fromkeys(guesses) if folder.is_dir()]
+        return _locate_given(ids, images, labels)
+    folder = labels if labels.is_dir() else labels.parent
+    near = _folders([folder / name for name in usual])
+    others = [folder, *(folder.parent / name for name in usual if not name.startswith(".."))]
+    beside = [p for p in _folders(sorted(folder.iterdir())) if _has_most(p, ids)]
+    for root in _folders([*near, *others, *(beside if len(beside) == 1 else [])]):
+        if _has_most(root, ids):
+            return _locate(ids, root, labels)
     clash: InputError | None = None
-    sample = ids[:: max(1, len(ids) // 50)]
-    for folder in folders:  # as named, before any listing of large folders
-        if sample and all((folder / image_id).is_file() for image_id in sample):
-            return _locate(ids, folder, labels)
-    for folder in folders:
+    for root in near:
         try:
-            located = _locate(ids, folder, labels)
+            located = _locate(ids, root, labels)
         except InputError as error:  # a guess may be wrong; labels are of use without images
             clash = clash or error
             continue
@@ -121,6 +119,28 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # viewers ignore damaged EXIF data as well
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _folders(paths: Sequence[Path]) -> list[Path]:
+    return [p for p in dict.fromkeys(paths) if p.is_dir() and not p.name.startswith(".")]
+
+
+def _has_most(folder: Path, ids: Sequence[str]) -> bool:
+    sample = ids[:: max(1, len(ids) // 50)]
+    return 2 * sum((folder / image_id).is_file() for image_id in sample) > len(sample)
+
+
+def _locate_given(ids: Sequence[str], images: Path, labels: Path) -> Located:
+    located = _locate(ids, images, labels)
+    if located.root is not None:
+        return located
+    count = len(list_images(images))
+    if not count:
+        raise no_images(images)
+    raise InputError(
+        f"none of its {count} images is named in {labels} (labels of another data set?)",
+        file=images,
+    )
 
 
 def _locate(ids: Sequence[str], folder: Path, labels: Path) -> Located:

@@ -33,7 +33,7 @@ def class_fault(value: float, class_ids: Collection[int] | None) -> str | None:
     if value != int(value):
         return "class is not a whole number"
     if class_ids is not None and int(value) not in class_ids:
-        return f"unknown class; known are {_listed(class_ids)}"
+        return f"unknown class; known {_listed(class_ids)}"
     if class_ids is None and not 0 <= value <= LARGEST_CLASS:
         return f"class is outside 0 to {LARGEST_CLASS}"
     return None
@@ -55,5 +55,5 @@ def parse_number(text: str) -> tuple[float, str | None]:
 def _listed(class_ids: Collection[int]) -> str:
     ordered = sorted(class_ids)
     if ordered == list(range(len(ordered))):
-        return f"0 to {len(ordered) - 1}"
-    return ", ".join(map(str, ordered[:20])) + (", …" if len(ordered) > 20 else "")
+        return f"are 0 to {len(ordered) - 1}" if len(ordered) > 1 else "is 0"
+    return "are " + ", ".join(map(str, ordered[:20])) + (", …" if len(ordered) > 20 else "")

@@ -49,7 +49,8 @@ def find(data: Path, request: Request) -> list[Path]:
     """The folder itself where it, or its `Annotations/`, holds XML files; else folders below."""
     if not data.is_dir():
         return []
-    if next(_annotation_folder(data).glob("*.xml"), None):
+    annotations = data / "Annotations"
+    if next(annotations.rglob("*.xml") if annotations.is_dir() else data.glob("*.xml"), None):
         return [data]
     return [p.parent for p in sorted(data.glob("*/Annotations")) if next(p.rglob("*.xml"), None)]
 
@@ -72,8 +73,10 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
         _add_rows(rows, image, one, classes, faults)
     columns = rows.columns()
     ids = [a.image_id for a in annotated]
-    guesses = [place / name for name in ("JPEGImages", "images")] + [place, place.parent]
-    located = locate_images(ids, images=request.images, guesses=guesses, labels=folder)
+    usual = ("JPEGImages", "images", "../JPEGImages", "../images")
+    located = locate_images(
+        ids, images=request.images, labels=place, usual=usual[: 2 if folder != place else 4]
+    )
     return RawLabels(
         ids=tuple(ids),
         sizes=np.array([a.size for a in annotated], np.int32).reshape(-1, 2),

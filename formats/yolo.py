@@ -70,7 +70,8 @@ def read(place: Path, request: Request, faults: Faults) -> RawLabels:
     class_ids = None if classes is None else set(classes.source_ids)
     for image, file in enumerate(files):
         if file.labels is not None:
-            _read_labels(rows, image, file, class_ids, faults)
+            kept = rows if sizes[image].all() else RowList()  # without a size there are no pixels
+            _read_labels(kept, image, file, class_ids, faults)
     columns = rows.columns()
     class_id = columns.pop("label").astype(np.int64)
     classes = classes or numbered_classes(class_id)

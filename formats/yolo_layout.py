@@ -39,11 +39,12 @@ def beside_images(folder: Path, images: Path | None) -> bool:
         texts = {name[:-4] for name in names if name.endswith(".txt")}
         if not texts:
             continue
-        if Path(parent).name == "labels" or "labels" in Path(parent).relative_to(folder).parts:
+        if "labels" in Path(parent).relative_to(folder).parts:
             return True
         if texts & {Path(n).stem for n in names if Path(n).suffix.lower() in IMAGE_ENDINGS}:
             return True
-        if images is not None and any(_looks_like_labels(Path(parent, f"{t}.txt")) for t in texts):
+        apart = images is not None or folder.name == "labels"
+        if apart and any(_looks_like_labels(Path(parent, f"{t}.txt")) for t in texts):
             return True
     return False
 
@@ -54,9 +55,9 @@ def find_images(place: Path, request: Request, faults: Faults) -> tuple[Path, li
     place: a folder or a `data.yaml`. Raises InputError where there are no images.
     """
     base = place if place.is_dir() else place.parent
-    if place.is_file():
+    if place.is_file() and request.images is None:
         paths = _listed(place, request.split, faults)
-        root = request.images or _root_of(paths, base)
+        root = _root_of(paths, base)
     else:
         root = request.images or (base / "images" if (base / "images").is_dir() else base)
         paths = list(list_images(_split_folder(base, root, request.split)).values())
