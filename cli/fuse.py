@@ -96,7 +96,7 @@ def fuse(
     write_run(out, fused, info)
     repairs = [f"{run.path}: {line}" for run in loaded for line in run.repairs.lines()]
     if lifted:
-        repairs.append(f"{lifted} scores above 1 cut to 1")
+        repairs.append(f"{lifted} {'score' if lifted == 1 else 'scores'} above 1 cut to 1")
     for line in [*repairs, *aligned.notes]:
         typer.echo(line, err=True)
     count = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"

@@ -86,7 +86,8 @@ def tune(
     console = Console()
     console.print(_best_rows(tuning, top))
     console.print(_summary(tuning))
-    console.print("\n".join(_verdict(tuning)), markup=False, highlight=False)
+    for line in _verdict(tuning):
+        typer.echo(line)
     typer.echo(f"{out}: the recipe; {grid_path(out)}: all {len(tuning.settings)} rows")
 
 
@@ -115,7 +116,8 @@ def _tune(
         grid.settings(len(runs))
     except ValueError as error:
         raise InputError(str(error), field="grid") from error
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("tuning", total=None)
         return tune_tables(
             truth.table,
@@ -131,16 +133,17 @@ def _tune(
 
 
 def _best_rows(tuning: "Tuning", top: int) -> "Table":
+    from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
     from smallobj.ensemble import best_settings, setting_name
 
-    table = Table(title="best rows")
+    table = Table(title=Text(f"weights: {', '.join(tuning.models)}"), box=SIMPLE)
     for name in ("what", "iou", "skip", "conf_type", "weights"):
-        table.add_column(name, overflow="fold")
-    for name in (f"{tuning.metric}, all images", "mean over folds"):
-        table.add_column(name, justify="right")
+        table.add_column(name)
+    for name in ("all images", "folds"):
+        table.add_column(f"{tuning.metric}\n{name}", justify="right")
     for setting in best_settings(tuning)[:top]:
         config = tuning.settings[setting]
         single = setting < tuning.untuned
@@ -158,12 +161,13 @@ def _best_rows(tuning: "Tuning", top: int) -> "Table":
 
 
 def _summary(tuning: "Tuning") -> "Table":
+    from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
     folds = tuning.held_out.shape[1]
     single = tuning.best_single
-    table = Table(title=f"{tuning.metric}, mean over {folds} folds")
+    table = Table(title=f"{tuning.metric}, mean over {folds} folds", box=SIMPLE)
     table.add_column("")
     table.add_column("out of fold", justify="right")
     table.add_column("in fold", justify="right")
@@ -179,7 +183,7 @@ def _verdict(tuning: "Tuning") -> list[str]:
     single = tuning.models[tuning.best_single]
     lines = [
         f"tuned against {single} alone, out of fold:"
-        f" {gain.mean:+.4f} (95 % of draws: {gain.low:+.4f} to {gain.high:+.4f})"
+        f" {gain.mean:+.4f} (95 % interval: {gain.low:+.4f} to {gain.high:+.4f})"
     ]
     if tuning.single_is_chosen:
         chosen = tuning.models[tuning.chosen]

@@ -139,8 +139,18 @@ def tune(
 
     scores = score_settings(truth, tables, settings, metric=metric, parts=parts, on_progress=count)
     held_out, others = scores[:, 1 : folds + 1], scores[:, folds + 1 :]
-    tuned = [settings[chosen] for chosen in chosen_by_fold(others)]
-    single = settings[best_single(held_out, runs)]
+    chosen, single = chosen_by_fold(others), best_single(held_out, runs)
+    difference = np.nanmean(held_out[chosen, np.arange(folds)]) - np.nanmean(held_out[single])
+    gain = _gain(
+        truth,
+        tables,
+        fold,
+        tuned=[settings[setting] for setting in chosen],
+        single=settings[single],
+        difference=float(difference),
+        metric=metric,
+        seed=seed,
+    )
     return Tuning(
         models=tuple(models),
         metric=metric,
@@ -148,7 +158,7 @@ def tune(
         scores=scores[:, 0],
         held_out=held_out,
         others=others,
-        gain=_gain(truth, tables, fold, tuned=tuned, single=single, metric=metric, seed=seed),
+        gain=gain,
     )
 
 
@@ -175,6 +185,7 @@ def _gain(
     *,
     tuned: Sequence[FusionConfig],
     single: FusionConfig,
+    difference: float,
     metric: str,
     seed: int,
 ) -> Difference:
@@ -190,10 +201,10 @@ def _gain(
         gap = [
             bootstrap_scores(
                 match(prepared, fuse(own, setting), thresholds_of(metric), max_detections=None),
-                seed=seed,
+                seed=seed + number,
             ).mean(axis=1)
             for setting in (config, single)
         ]
         samples.append(gap)
-    tuned_scores, single_scores = np.nanmean(np.array(samples), axis=0)
-    return difference_of(tuned_scores, single_scores)
+    tuned_draws, single_draws = np.nanmean(np.array(samples), axis=0)
+    return difference_of(tuned_draws, single_draws, difference)

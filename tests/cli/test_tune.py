@@ -1,0 +1,114 @@
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smallobj.cli.main import main
+
+ROWS = 4
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Labels of 20 images, and two runs that each miss half of the boxes."""
+    rng = np.random.default_rng(0)
+    labels: dict[str, list] = {}
+    runs: list[dict[str, list]] = [{}, {}]
+    for image in range(20):
+        name = f"{image}.jpg"
+        boxes = [[k % 2, 100 * k, 50, 20, 20] for k in range(ROWS)]
+        labels[name] = boxes
+        for run in range(2):
+            runs[run][name] = [[0, 5, 5, 9, 9, round(0.4 * rng.random(), 6)]]
+            for box in boxes:
+                if rng.random() < 0.6:
+                    runs[run][name].append([*box, round(0.3 + 0.7 * rng.random(), 6)])
+    paths = (tmp_path / "truth.json", tmp_path / "one.json", tmp_path / "two.json")
+    for path, content in zip(paths, (labels, *runs), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def _run(*arguments: object) -> int:
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_recipe_is_chosen_told_and_used(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    recipe, fused = tmp_path / "recipe.toml", tmp_path / "fused.json"
+    grid = ("--grid", "iou=0.5,0.6", "--grid", "skip=0.001", "--grid", "weights=1,1|2,1")
+    assert _run("tune", *runs, "--labels", truth, "--out", recipe, *grid) == 0
+    told = capfd.readouterr().out
+    for part in ("out of fold", "untuned default", "alone (best single run)", "95 % interval"):
+        assert part in told
+    written = tomllib.loads(recipe.read_text())
+    assert [model["id"] for model in written["model"]] == ["one", "two"]
+    assert written["scores"]["out_of_fold"] > written["scores"]["best_single"]
+    rows = list(csv.reader((tmp_path / "recipe.grid.csv").read_text().splitlines()))
+    assert len(rows) == 1 + 2 + 1 + 2 * 2 * 2
+    assert _run("fuse", *runs, "--out", fused, "--recipe", recipe) == 0
+    scores = tmp_path / "scores.json"
+    arguments = ("--labels", truth, "--bootstrap", 0, "--json", scores)
+    assert _run("evaluate", fused, *arguments) == 0
+    assert f"{written['scores']['all_images']:.4f}"[:5] in scores.read_text()
+
+
+def test_a_run_alone_that_is_best_is_told(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, weak, _ = data
+    perfect, recipe = tmp_path / "perfect.json", tmp_path / "recipe.toml"
+    labels = json.loads(truth.read_text())
+    perfect.write_text(json.dumps({name: [[*b, 1] for b in rows] for name, rows in labels.items()}))
+    assert _run("tune", weak, perfect, "--labels", truth, "--out", recipe) == 0
+    assert "no fusion beats perfect alone" in capfd.readouterr().out
+    assert [model["weight"] for model in tomllib.loads(recipe.read_text())["model"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("{one}", "--metric", "map"), "field metric"),
+        (("{one}", "--grid", "nms=0.5"), "field grid"),
+        (("{one}", "{two}", "--grid", "weights=1,1,1"), "3 weights for 2 runs"),
+        (("{one}", "--grid", "iou=2"), "iou"),
+        (("{one}", "--folds", "1"), "1"),
+        (("{one}", "--folds", "21"), "21"),
+        ((), "no runs given"),
+        (("{folder}/none.json",), "none.json"),
+        (("{other}",), "labels of another data set"),
+    ],
+)
+def test_what_is_at_fault_is_told_in_one_line(
+    data: tuple[Path, Path, Path],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    said: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    truth, one, two = data
+    other, recipe = tmp_path / "other.json", tmp_path / "recipe.toml"
+    other.write_text('{"elsewhere.jpg": [[0, 1, 1, 5, 5, 0.5]]}')
+    given = [a.format(one=one, two=two, other=other, folder=tmp_path) for a in arguments]
+    assert _run("tune", *given, "--labels", truth, "--out", recipe) == 2
+    error = capfd.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not recipe.exists()
+
+
+def test_what_cannot_be_written_is_told_before_the_work(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    assert _run("tune", *runs, "--labels", truth, "--out", tmp_path) == 2
+    assert "is a folder" in capfd.readouterr().err

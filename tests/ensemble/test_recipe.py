@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from smallobj.boxes import Classes, InputError
+from smallobj.ensemble import FusionConfig, Recipe, model_names, read_recipe, write_recipe
+from smallobj.formats import RunInfo, read_runs
+
+RECIPE = Recipe(
+    models=("fcos", "centernet", "weak"),
+    config=FusionConfig(iou=0.6, skip=0.01, conf_type="max", weights=(2, 1, 0)),
+    metric="map50",
+    scores={"out_of_fold": 0.5},
+)
+
+
+@pytest.mark.parametrize("cap", [100, None])
+def test_a_recipe_comes_back_as_it_was_written(tmp_path: Path, cap: int | None) -> None:
+    config = FusionConfig(iou=0.6, weights=(2.5, 1.0), max_detections=cap, allows_overflow=True)
+    recipe = Recipe(models=('a "quoted" id', "b"), config=config, scores={"out_of_fold": 0.25})
+    write_recipe(tmp_path / "recipe.toml", recipe)
+    assert read_recipe(tmp_path / "recipe.toml") == recipe
+
+
+def test_models_are_chosen_by_id_in_the_order_of_the_recipe() -> None:
+    index, config = RECIPE.choose(["centernet", "weak", "fcos"])
+    assert index == [2, 0]
+    assert config.weights == (2, 1)
+    assert (config.iou, config.conf_type) == (0.6, "max")
+
+
+def test_a_model_of_weight_zero_need_not_be_there() -> None:
+    assert RECIPE.choose(["fcos", "centernet"])[0] == [0, 1]
+
+
+def test_missing_and_unknown_models_are_named() -> None:
+    with pytest.raises(InputError, match="centernet"):
+        RECIPE.choose(["fcos", "weak"])
+    with pytest.raises(InputError, match="retina"):
+        RECIPE.choose(["fcos", "centernet", "retina"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("iou = ", "is not TOML"),
+        ("iou = 0.5", "unknown method"),
+        ('method = "wbf"', "names no models"),
+        ('method = "wbf"\nmodel = [{id = "a"}]', r"model\[0\]"),
+        ('method = "wbf"\niou = 3\nmodel = [{id = "a", weight = 1}]', "iou"),
+        ('method = "wbf"\niou = "x"\nmodel = [{id = "a", weight = 1}]', "recipe.toml"),
+        ('method = "wbf"\nmodel = [{id = "a", weight = 1}, {id = "a", weight = 2}]', "twice"),
+        ('method = "wbf"\nmodel = [{id = "a", weight = 0}]', "every weight is zero"),
+    ],
+)
+def test_a_faulty_recipe_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=said) as caught:
+        read_recipe(path)
+    assert caught.value.file == path
+
+
+def test_models_go_by_id_else_by_the_name_of_the_run(tmp_path: Path) -> None:
+    classes = Classes.of(["cat"])
+    paths = [tmp_path / f"{name}.json" for name in ("one", "two", "tta")]
+    for path in paths:
+        path.write_text('{"a.png": [[0, 1, 1, 5, 5, 0.5]]}')
+    assert model_names(read_runs(paths)) == ("one", "two", "tta")
+    from smallobj.formats import write_run_info
+
+    for name, model in (("two", "fcos"), ("tta", "fcos"), ("one", "centernet")):
+        write_run_info(tmp_path / f"{name}.run.toml", RunInfo(model=model, classes=classes))
+    assert model_names(read_runs(paths)) == ("centernet", "two", "tta")
