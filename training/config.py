@@ -143,18 +143,21 @@ def _check_kinds(kind: type, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name not in known:
             raise InputError("unknown setting", field=name)
-        wanted = known[name].replace("<class '", "").replace("'>", "")
-        right = (
-            isinstance(value, int | float)
-            if "float" in wanted
-            else isinstance(value, int)
-            if "int" in wanted
-            else isinstance(value, str | Path)
-        )
-        if not right or isinstance(value, bool):
-            raise InputError(f"must be of type {wanted}", field=name, value=value)
+        wanted = _kind_of(known[name])
+        if not isinstance(value, _ACCEPTED[wanted]) or isinstance(value, bool):
+            raise InputError(f"must be {_TOLD[wanted]}", field=name, value=value)
 
 
+def _kind_of(annotation: str) -> str:
+    return next((kind for kind in _ACCEPTED if kind in annotation), "text")
+
+
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "float": (int, float),
+    "int": (int,),
+    "text": (str, Path),
+}
+_TOLD = {"float": "a number", "int": "a whole number", "text": "text"}
 _RANGES: dict[str, tuple[float, float]] = {
     "voc_origin": (0, 1),
     "folds": (2, 1000),

@@ -23,12 +23,11 @@ class RunFolder:
         self.run = out.parent / f"{out.name}.json"  # predictions on what was held out
         self.run_info = out.parent / f"{out.name}.run.toml"
 
-    def start_new(self, config: TrainConfig, *, overwrite: bool) -> None:
-        """Make the folder of a new run. Raises InputError where one is there already."""
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise InputError where the folder holds a run already, or could not be written."""
         if self.path.is_file():
             raise InputError("cannot be a run's folder: is a file", file=self.path)
-        ours = [self.path / name for name in (WEIGHTS, MANIFEST, CONFIG, LOG)]
-        taken = [p for p in (*ours, self.resume, self.run, self.run_info) if p.exists()]
+        taken = self._taken()
         if taken and not overwrite:
             raise InputError(
                 f"holds a trained model already ({taken[0].name}); --resume goes on with it, "
@@ -37,9 +36,16 @@ class RunFolder:
             )
         check_writable(self.config)
         check_writable(self.run)
-        for path in taken:
+
+    def start_new(self, config: TrainConfig) -> None:
+        """Make the folder of a new run in place of the run that was there."""
+        for path in self._taken():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_config(self.config, config)
+
+    def _taken(self) -> list[Path]:
+        ours = [self.path / name for name in (WEIGHTS, MANIFEST, CONFIG, LOG)]
+        return [p for p in (*ours, self.resume, self.run, self.run_info) if p.exists()]
 
     def stored_config(self, given: dict[str, Any]) -> TrainConfig:
         """The settings the run was started with; raises InputError where `given` differ.

@@ -1,5 +1,6 @@
 """From settings to a trained model on disk."""
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +54,10 @@ def train(
     """
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     detector_class(config.arch)
-    started = time.monotonic()
-    data = load_data(config, reporter.note)
-    folder.start_new(config, overwrite=overwrite)
-    return _train(config, folder, data, reporter, started, resumed=False)
+    folder.check_free(overwrite=overwrite)
+    prepared = _prepare(config, reporter)
+    folder.start_new(config)
+    return _train(prepared, folder, reporter, resumed=False)
 
 
 def resume(
@@ -69,39 +70,59 @@ def resume(
     """
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     config = folder.stored_config(dict(given or {}))
+    return _train(_prepare(config, reporter), folder, reporter, resumed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """All that can be wrong with the input was found: nothing is written yet."""
+
+    started: float  # time.monotonic()
+    config: TrainConfig
+    data: TrainingData
+    model: Detector
+    crops: Crops
+    precision: str
+
+
+def _prepare(config: TrainConfig, reporter: Reporter) -> _Prepared:
     started = time.monotonic()
-    return _train(config, folder, load_data(config, reporter.note), reporter, started, resumed=True)
-
-
-def _train(
-    config: TrainConfig,
-    folder: RunFolder,
-    data: TrainingData,
-    reporter: Reporter,
-    started: float,
-    *,
-    resumed: bool,
-) -> TrainResult:
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    data = load_data(config, reporter.note)
     torch.manual_seed(config.seed)
-    precision = choose_precision(device, config.precision)
+    model, crops = _model_and_crops(config, data, device)
+    return _Prepared(
+        started=started,
+        config=config,
+        data=data,
+        model=model,
+        crops=crops,
+        precision=choose_precision(device, config.precision),
+    )
+
+
+def _train(
+    prepared: _Prepared, folder: RunFolder, reporter: Reporter, *, resumed: bool
+) -> TrainResult:
+    config, data, model = prepared.config, prepared.data, prepared.model
+    manifest = _manifest(config, data, model, folder.path.name)
+    validation = Validation(
+        data.val, views=views_of(manifest, model.stride), precision=prepared.precision
+    )
     with StopRequest() as stop:
-        model, crops = _model_and_crops(config, data, device)
-        manifest = _manifest(config, data, model, folder.path.name)
-        views = views_of(manifest, model.stride)
         loop = Loop(
             config,
             model,
-            crops,
-            Validation(data.val, views=views, precision=precision),
+            prepared.crops,
+            validation,
             folder=folder.path,
             manifest=manifest,
-            precision=precision,
+            precision=prepared.precision,
             reporter=reporter,
             stop=stop,
-            started=started,
+            started=prepared.started,
         )
         restored = resumed and loop.restore()
         log = RunLog(folder.log, keep_until_step=loop.progress.step if restored else None)
@@ -127,7 +148,7 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
         log.write("interrupted", step=progress.step)
         reporter.note(
             f"stopped after step {progress.step}; go on with: "
-            f"smallobj train --resume --out {folder.path}"
+            f"smallobj train --resume --out {shlex.quote(str(folder.path))}"
         )
         raise
     best = load_best(loop.resume_folder, loop.validation.truth)
