@@ -99,8 +99,8 @@ def convert(
         voc_origin=voc_origin,
     )
     _tell([*labels.repairs.lines(), *notes])
-    written = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
-    typer.echo(f"{labels.kind} to {to.value}: {written} in {out}")
+    found = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
+    typer.echo(f"{labels.kind} to {to.value}: {found} read, written to {out}")
 
 
 @data_app.command()
