@@ -7,7 +7,7 @@ from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, 
 from smallobj.ensemble.recipe import Recipe, model_names, read_recipe, write_recipe
 from smallobj.ensemble.scoring import score_settings
 from smallobj.ensemble.suppression import nms
-from smallobj.ensemble.tuning import Tuning, tune
+from smallobj.ensemble.tuning import Tuning, fold_mean, tune
 
 __all__ = [
     "CONFIDENCE_RULES",
@@ -18,6 +18,7 @@ __all__ = [
     "best_settings",
     "clip_scores",
     "default_weights",
+    "fold_mean",
     "fuse",
     "grid_path",
     "model_names",

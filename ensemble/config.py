@@ -1,6 +1,7 @@
 """How runs are fused: the settings, checked once."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 CONFIDENCE_RULES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
 
@@ -39,7 +40,7 @@ class FusionConfig:
 
 
 def _check_weights(weights: tuple[float, ...]) -> None:
-    if not all(0 <= weight < float("inf") for weight in weights):
+    if not all(weight >= 0 for weight in weights) or not isfinite(sum(weights)):
         raise ValueError(f"weights are finite and not negative, not {weights}")
     if not any(weights):
         raise ValueError("every weight is zero: no run is left to fuse")

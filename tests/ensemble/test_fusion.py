@@ -193,6 +193,7 @@ def test_the_library_gets_neither_zero_scores_nor_a_say_over_its_arguments() -> 
         ("weights", (1.0, -1.0)),
         ("weights", (0.0, 0.0)),
         ("weights", (np.nan, 1.0)),
+        ("weights", (1e308, 1e308)),
     ],
 )
 def test_settings_check_themselves(field: str, value: object) -> None:
