@@ -46,7 +46,9 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Highest learning rate (adamw 0.0015, sgd 0.02).")
     ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of what multiplies (0.05).")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Not of norms and biases (adamw 0.05, sgd 0.0001).")
+    ] = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Of rising rate (100).")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of averaged weights (0.998).")] = None,
     clip: Annotated[float | None, typer.Option(help="Longest gradient; 0: any (10).")] = None,

@@ -14,7 +14,8 @@ from smallobj.datasets import CropConfig
 from smallobj.evaluation import METRICS
 
 DEFAULT_STEPS = 4000
-OPTIMIZERS = {"adamw": 1.5e-3, "sgd": 0.02}  # their learning rates where none is given
+RATES = {"adamw": 1.5e-3, "sgd": 0.02}  # learning rates of the optimizers where none is given
+DECAYS = {"adamw": 0.05, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
 FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
 _PATHS = ("data", "images", "names", "val")
@@ -48,7 +49,7 @@ class TrainConfig:
     time_limit: float | None = None  # seconds, validation included as well as it can be planned
     optimizer: str = "adamw"  # or sgd
     lr: float | None = None  # at its highest; None: the optimizer's usual
-    weight_decay: float = 0.05  # not of norms and biases; 0.05 is AdamW's, SGD wants about 1e-4
+    weight_decay: float | None = None  # not of norms and biases; None: the optimizer's usual
     warmup_steps: int = 100  # of rising learning rate, at most a quarter of all
     final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
     ema: float = 0.998  # decay a step of the averaged weights, lower in the first steps
@@ -95,7 +96,12 @@ class TrainConfig:
     @property
     def highest_lr(self) -> float:
         """The learning rate after warm-up."""
-        return OPTIMIZERS[self.optimizer] if self.lr is None else self.lr
+        return RATES[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def decay(self) -> float:
+        """The weight decay of what multiplies."""
+        return DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values as TOML holds them; what is None stays out."""
@@ -182,7 +188,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "log_every": (1, 1e9),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": tuple(OPTIMIZERS),
+    "optimizer": tuple(RATES),
     "precision": PRECISIONS,
     "metric": tuple(METRICS),
 }

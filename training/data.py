@@ -57,6 +57,7 @@ def load_data(config: TrainConfig, tell: Tell) -> TrainingData:
             images = len(part.table.images)
             raise InputError(f"the {images} {name} images have no box at all", file=config.data)
     _tell_missing_classes(train.table, val.table, tell)
+    _tell_large_boxes(train.table, config.crops.crop, tell)
     return TrainingData(
         train=train, val=val, held_out=held_out, label_hash=_hash(train.table, val.table)
     )
@@ -76,7 +77,8 @@ def _parts(config: TrainConfig, tell: Tell) -> tuple[Part, Part, str]:
         tell("trains on the data set's own part train, validates on its val")
     else:
         return _folds(config, _checked(_read(config, config.split), config, tell), tell)
-    return _checked(train, config, tell), _checked(val, config, tell), held_out
+    tell_train, tell_val = (_naming(part, tell) for part in ("training", "validation"))
+    return _checked(train, config, tell_train), _checked(val, config, tell_val), held_out
 
 
 def _read(config: TrainConfig, split: str | None, *, data: Path | None = None) -> Labels:
@@ -99,6 +101,10 @@ def _own_parts(config: TrainConfig) -> tuple[Labels, Labels] | None:
         return _read(config, "train"), _read(config, "val")
     except InputError:
         return None
+
+
+def _naming(part: str, tell: Tell) -> Tell:
+    return lambda line: tell(f"{part} labels: {line}")
 
 
 def _folds(config: TrainConfig, whole: Part, tell: Tell) -> tuple[Part, Part, str]:
@@ -151,6 +157,12 @@ def _tell_missing_classes(train: BoxTable, val: BoxTable, tell: Tell) -> None:
         missing = [c for c, n in zip(table.classes.names, counts, strict=True) if not n]
         if missing:
             tell(f"no {name} box of class {', '.join(missing)}")
+
+
+def _tell_large_boxes(table: BoxTable, crop_px: int, tell: Tell) -> None:
+    large = int(((table.xyxy[:, 2:] - table.xyxy[:, :2]).max(axis=1) > crop_px).sum())
+    if large:
+        tell(f"{large} of {len(table)} training boxes are larger than the crop of {crop_px} px")
 
 
 def _hash(*tables: BoxTable) -> str:

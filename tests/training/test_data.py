@@ -113,6 +113,12 @@ def test_an_image_of_another_size_than_its_labels_say_is_told(
     assert set(data.train.table.images.width) == {96}
 
 
+def test_boxes_larger_than_the_crop_are_told(quick: dict[str, Any], own_photos: Path) -> None:
+    (own_photos / "labels" / "train" / "train0.txt").write_text("0 0.5 0.5 0.9 0.1\n")
+    _, notes = load(quick, data=str(own_photos))
+    assert "1 of 19 training boxes are larger than the crop of 64 px" in notes
+
+
 def test_the_label_hash_changes_with_a_box(quick: dict[str, Any], own_photos: Path) -> None:
     first, _ = load(quick, data=str(own_photos))
     again, _ = load(quick, data=str(own_photos))

@@ -21,8 +21,14 @@ MOMENTS = ("step:3", "saving", "validation:4", "manifest", "step:7", "best")
 
 def start(out: Path, settings: dict[str, Any], *moments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(SCRIPT), str(out), json.dumps(settings), *moments]
+    # On a busy machine two threads that wait actively for each other take ten times as long.
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
     )
 
 
