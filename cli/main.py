@@ -5,6 +5,7 @@ import sys
 import typer
 
 from smallobj.cli.data import data_app
+from smallobj.cli.demo import demo
 from smallobj.cli.detectors import detectors
 from smallobj.cli.evaluate import evaluate
 from smallobj.cli.fuse import fuse
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+app.command()(demo)
 app.command()(detectors)
 app.command()(fuse)
 app.command()(evaluate)
