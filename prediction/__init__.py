@@ -1,6 +1,6 @@
 """The engine: images decoded, cut, batched, run and merged; runs that grow on disk."""
 
-from smallobj.prediction.device import PRECISIONS, autocast, choose_device
+from smallobj.prediction.device import PRECISIONS, autocast, choose_device, choose_precision
 from smallobj.prediction.engine import (
     MAX_BOXES,
     NMS_IOU,
@@ -27,6 +27,7 @@ __all__ = [
     "autocast",
     "check_out",
     "choose_device",
+    "choose_precision",
     "find_images",
     "part_path",
     "predict",

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from smallobj.datasets import Batch, CropLoader, Crops
 from smallobj.detectors import Detector, Target
+from smallobj.prediction import autocast
 from smallobj.training.config import TrainConfig
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import (
     AveragedModel,
     GoodBuffers,
-    autocast,
     learning_rate,
     make_optimizer,
 )

@@ -1,8 +1,7 @@
-"""Optimizer, learning rate, averaged weights, precision."""
+"""Optimizer, learning rate, averaged weights."""
 
 import copy
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -78,33 +77,6 @@ class GoodBuffers:
     def restore(self) -> None:
         """Put back what was remembered."""
         torch._foreach_copy_(self._live, self._kept)
-
-
-def choose_precision(device: torch.device, wanted: str) -> str:
-    """fp32 or bf16; `auto` is bf16 where the device computes in it rather than emulates it.
-
-    On a CPU with AVX512-BF16 a training step takes half the time of fp32 (docs/training.md).
-    """
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = device.type == "cpu" and _cpu_computes_bf16()
-    return "bf16" if able else "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context of the forward pass."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
-def _cpu_computes_bf16() -> bool:
-    # torch has no public question for it; where the private one is gone fp32 is always right.
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(asked is not None and asked())
 
 
 def _state(model: nn.Module) -> list[Tensor]:

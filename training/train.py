@@ -12,13 +12,12 @@ import torch
 from smallobj.boxes import InputError
 from smallobj.datasets import Crops, ImageCache, colour_statistics
 from smallobj.detectors import Detector, build_detector, describe, detector_class
-from smallobj.prediction import choose_device, views_of
+from smallobj.prediction import choose_device, choose_precision, views_of
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import TrainingData, load_data
 from smallobj.training.folder import RunFolder
 from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
 from smallobj.training.loop import DivergedError, Loop
-from smallobj.training.optimise import choose_precision
 from smallobj.training.reporting import PlainReporter, Reporter, duration
 from smallobj.training.snapshot import load_best
 from smallobj.training.stop import Interrupted, StopRequest

@@ -11,7 +11,6 @@ from smallobj.training import TrainConfig
 from smallobj.training.optimise import (
     AveragedModel,
     GoodBuffers,
-    choose_precision,
     learning_rate,
     make_optimizer,
 )
@@ -77,10 +76,3 @@ def test_buffers_come_back(model: Detector) -> None:
         buffer.fill_(float("nan") if buffer.is_floating_point() else 3)
     buffers.restore()
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
-
-
-def test_precision_is_what_was_asked_for() -> None:
-    cpu = torch.device("cpu")
-    assert choose_precision(cpu, "bf16") == "bf16"
-    assert choose_precision(cpu, "fp32") == "fp32"
-    assert choose_precision(cpu, "auto") in ("fp32", "bf16")
