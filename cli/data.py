@@ -1,8 +1,18 @@
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from smallobj.cli.convert import convert
+from smallobj.cli.label_options import (
+    DataArgument,
+    ImagesOption,
+    KindOption,
+    NamesOption,
+    OriginOption,
+    SplitOption,
+)
+from smallobj.cli.scored import tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -10,97 +20,15 @@ if TYPE_CHECKING:
     from smallobj.formats import Checked, Labels, Statistics
 
 data_app = typer.Typer(
-    no_args_is_help=True, help="Convert labels, look for faults in them, count what they hold."
+    no_args_is_help=True,
+    help="Convert labels and runs, look for faults in labels, count what they hold.",
 )
+data_app.command()(convert)
 
-
-class Kind(StrEnum):
-    """The kinds of labels, spelled out here so that --help need not import numpy."""
-
-    challenge = "challenge"
-    coco = "coco"
-    yolo = "yolo"
-    voc = "voc"
-
-
-DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder in a known layout, or a label file.")
-]
-ImagesOption = Annotated[
-    Path | None, typer.Option(help="Image folder, where it is not found beside the labels.")
-]
-KindOption = Annotated[
-    Kind | None, typer.Option(help="What DATA is, where its content does not tell.")
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(help="A part the data names (train, val, ...), or a .txt with an image a line."),
-]
-NamesOption = Annotated[
-    Path | None, typer.Option(help="Class names, one a line from 0, or a data.yaml.")
-]
-OriginOption = Annotated[
-    int, typer.Option(min=0, max=1, help="What Pascal VOC files call the first pixel.")
-]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the same as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Also write what is printed to FILE, as JSON."),
 ]
-
-
-@data_app.command()
-def convert(
-    data: DataArgument,
-    out: Annotated[Path, typer.Argument(help="File (challenge, coco) or folder (yolo, voc).")],
-    *,
-    to: Annotated[Kind, typer.Option(help="The kind of labels to write.")],
-    images: ImagesOption = None,
-    kind: KindOption = None,
-    split: SplitOption = None,
-    names: NamesOption = None,
-    voc_origin: OriginOption = 1,
-    copy_images: Annotated[
-        bool,
-        typer.Option(
-            "--copy-images/--link-images", help="How yolo and voc folders get their images."
-        ),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Faulty boxes are errors, not repaired or dropped.")
-    ] = False,
-) -> None:
-    """Write labels in another format.
-
-    Files of class names and images go where the format wants them: yolo and voc folders get links
-    to the images (--copy-images for a folder that is to travel), challenge gets NAME.names.
-
-    Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
-    """
-    from smallobj.boxes import InputError
-    from smallobj.formats import read_labels, write_labels
-
-    if out.resolve() == data.resolve():
-        raise InputError("would be written over itself", file=out)
-    labels = read_labels(
-        data,
-        images=images,
-        kind=kind,
-        split=split,
-        names=names,
-        voc_origin=voc_origin,
-        strict=strict,
-    )
-    notes = write_labels(
-        labels.table,
-        out,
-        to,
-        image_paths=labels.found,
-        place_images="copy" if copy_images else "link",
-        source_image_ids=labels.source_image_ids,
-        voc_origin=voc_origin,
-    )
-    _tell([*labels.repairs.lines(), *notes])
-    found = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
-    typer.echo(f"{labels.kind} to {to.value}: {found} read, written to {out}")
 
 
 @data_app.command()
@@ -182,7 +110,7 @@ def stats(
     labels = read_labels(
         data, images=images, kind=kind, split=split, names=names, voc_origin=voc_origin
     )
-    _tell(labels.repairs.lines())
+    tell(labels.repairs.lines())
     statistics = describe(labels.table)
     _print_statistics(statistics, labels, _console())
     if json_file is not None:
@@ -192,11 +120,6 @@ def stats(
 
         plot_statistics(labels.table, picture, title=data.resolve().name)
         typer.echo(f"picture: {picture}")
-
-
-def _tell(lines: list[str]) -> None:
-    for line in lines:
-        typer.echo(f"note: {line}", err=True)
 
 
 def _console() -> "Console":

@@ -4,6 +4,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smallobj.cli.label_options import (
+    CommonOption,
+    ImagesOption,
+    KindOption,
+    LabelsOption,
+    NamesOption,
+    OriginOption,
+    SplitOption,
+    StrictOption,
+)
+from smallobj.cli.scored import read_scored
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -13,37 +25,49 @@ if TYPE_CHECKING:
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs: challenge JSON or COCO results.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Runs to score: challenge JSON or COCO results."),
+    ] = None,
     *,
-    labels: Annotated[
-        Path, typer.Option(help="Truth: a folder or file (challenge, COCO, YOLO, Pascal VOC).")
-    ],
-    images: Annotated[Path | None, typer.Option(help="Image folder, where not guessed.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="challenge, coco, yolo or voc.", show_default="by content")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="A part of the data set, or a .txt with an image a line.")
-    ] = None,
-    names: Annotated[Path | None, typer.Option(help="File of class names.")] = None,
-    voc_origin: Annotated[int, typer.Option(help="First pixel of Pascal VOC boxes.")] = 1,
+    labels: LabelsOption,
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    common: CommonOption = False,
     metric: Annotated[
-        str, typer.Option(help="Shown by class and size of several runs: map50, map75, map50_95.")
+        str,
+        typer.Option(
+            help="What is shown by class and size, and compared, where there are several runs:"
+            " map50, map75 or map50_95."
+        ),
     ] = "map50",
     max_detections: Annotated[
-        int, typer.Option(min=0, help="Best detections counted an image; 0: all.")
+        int,
+        typer.Option(min=0, help="Boxes that count in each image, the best by score; 0: all."),
     ] = 100,
     ap: Annotated[
-        str, typer.Option(help="area under the curve, or the mean at recalls: coco101, voc11.")
+        str,
+        typer.Option(
+            help="Average precision as the area under the curve, or as COCO's mean at 101 recalls"
+            " or VOC's at 11: area, coco101 or voc11."
+        ),
     ] = "area",
-    coco: Annotated[bool, typer.Option("--coco", help="Also COCO's twelve numbers.")] = False,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Also print the twelve numbers of COCO's own tool.")
+    ] = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Draws of images for the 95 % intervals; 0: none.")
+        int,
+        typer.Option(
+            min=0, help="Random draws of the images for the 95 % intervals; 0: no intervals."
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Faulty boxes are errors.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write every number there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides what is drawn at random.")] = 0,
+    strict: StrictOption = False,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write every number to FILE, as JSON.")
+    ] = None,
 ) -> None:
     """Score runs against labels: mean average precision, by size and by class.
 
@@ -57,33 +81,26 @@ def evaluate(
 
     from smallobj.boxes import InputError, check_writable, write_bytes
     from smallobj.evaluation import AP_CHOICES, METRICS, score_runs
-    from smallobj.formats import align_runs, read_labels, read_runs
 
     for field, value, known in (("metric", metric, METRICS), ("ap", ap, AP_CHOICES)):
         if value not in known:
             raise InputError(f"unknown; known: {', '.join(known)}", field=field, value=value)
     if json is not None:
         check_writable(json)
-    truth = read_labels(
+    scored = read_scored(
+        runs or [],
         labels,
         images=images,
         kind=kind,
         split=split,
         names=names,
         voc_origin=voc_origin,
+        common=common,
         strict=strict,
     )
-    if (truth.table.ignore is not None and truth.table.ignore.all()) or not len(truth.table):
-        raise InputError("hold no boxes to find", file=labels)
-    read = read_runs(runs, labels=truth, strict=strict)
-    aligned = align_runs(read, images=truth.table.images, classes=truth.table.classes)
-    told = [f"{labels}: {line}" for line in truth.repairs.lines()]
-    told += [f"{run.path}: {line}" for run in read for line in run.repairs.lines()]
-    for line in (*told, *aligned.notes):
-        typer.echo(line, err=True)
     scores = score_runs(
-        truth.table,
-        aligned.tables,
+        scored.truth,
+        scored.tables,
         max_detections=max_detections or None,
         ap=ap,  # type: ignore[arg-type]
         samples=bootstrap,
@@ -91,13 +108,13 @@ def evaluate(
         coco=coco,
     )
     if json is not None:
-        settings = {"metric": metric, "bootstrap": bootstrap, "seed": seed, "labels": str(labels)}
-        content = {**settings, "runs": _named(read, scores)}
+        settings = {"metric": metric, "bootstrap": bootstrap, "seed": seed, "common": common}
+        content = {"labels": str(labels), **settings, "runs": _named(scored.runs, scores)}
         write_bytes(json, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file has no edge to break lines at
-    for table in _tables(read, scores, metric):
+    for table in _tables(scored.runs, scores, metric):
         console.print(table)
 
 

@@ -3,45 +3,72 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smallobj.cli.label_options import RunKind, StrictOption
+from smallobj.cli.scored import run_repairs, tell
+
 if TYPE_CHECKING:
     from smallobj.ensemble import FusionConfig
 
 
 def fuse(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs: JSON files, at least one.")
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="Runs to fuse: challenge JSON or COCO results."),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(help="Where the fused run goes.")],
+    out: Annotated[Path, typer.Option(help="The fused run that is written, a .json file.")],
     iou: Annotated[
         float | None,
-        typer.Option(help="Boxes that overlap more become one.", show_default="0.55"),
+        typer.Option(
+            help="Boxes of a class whose IoU is above this become one, 0 to 1.",
+            show_default="0.55",
+        ),
     ] = None,
     skip: Annotated[
         float | None,
-        typer.Option(help="Boxes with a lower score are left out.", show_default="0.001"),
+        typer.Option(
+            help="Boxes with a score below this are left out, 0 to 1.", show_default="0.001"
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W,...", help="One a run.", show_default="all equal")
+        str | None,
+        typer.Option(
+            metavar="W,W,...",
+            help="Weight of each run, in the order given; 0 leaves a run out.",
+            show_default="all equal",
+        ),
     ] = None,
     conf_type: Annotated[
         str | None,
         typer.Option(
-            help="Score of a fused box: avg, max, box_and_model_avg, absent_model_aware_avg.",
+            help="How a fused box is scored: avg, max, box_and_model_avg or"
+            " absent_model_aware_avg (docs/fusion.md).",
             show_default="box_and_model_avg",
         ),
     ] = None,
     max_detections: Annotated[
         int | None,
-        typer.Option(min=0, help="Best boxes kept an image; 0: all.", show_default="100"),
+        typer.Option(
+            min=0, help="Boxes kept in each image, the best by score; 0: all.", show_default="100"
+        ),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="Settings that `smallobj tune` chose, instead of these.")
+        Path | None,
+        typer.Option(help="Recipe that `smallobj tune` wrote, instead of the options above."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="compiled or ensemble-boxes.")] = "compiled",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Faulty boxes are errors instead of repaired.")
-    ] = False,
+    to: Annotated[RunKind, typer.Option(help="The format to write.")] = RunKind.challenge,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="COCO labels, whose image ids and class ids COCO results use. Results that are"
+            " read call images by the file names in there."
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(help="What fuses: compiled, or ensemble-boxes, the reference library."),
+    ] = "compiled",
+    strict: StrictOption = False,
 ) -> None:
     """Fuse the runs of several models on the same images into one, by weighted boxes fusion.
 
@@ -55,7 +82,7 @@ def fuse(
     from smallobj.ensemble import clip_scores, model_names, read_recipe
     from smallobj.ensemble import fuse as fuse_compiled
     from smallobj.ensemble.reference import fuse_reference
-    from smallobj.formats import RunInfo, align_runs, read_runs, write_run
+    from smallobj.formats import RunInfo, align_runs, read_labels, read_runs, write_run
 
     start = perf_counter()
     backends = {"compiled": fuse_compiled, "ensemble-boxes": fuse_reference}
@@ -77,7 +104,8 @@ def fuse(
         raise InputError("is one of the runs to fuse; write elsewhere", file=out)
     check_writable(out)
 
-    loaded = read_runs(paths, strict=strict)
+    truth = None if labels is None else read_labels(labels)
+    loaded = read_runs(paths, labels=truth, strict=strict)
     models = model_names(loaded)
     chosen = list(range(len(loaded)))
     if recipe is not None:
@@ -85,7 +113,7 @@ def fuse(
     elif config.weights is not None and len(config.weights) != len(loaded):
         reason = f"{len(config.weights)} weights for {len(loaded)} runs"
         raise InputError(reason, field="weights", value=weights)
-    aligned = align_runs(loaded)
+    aligned = align_runs(loaded, classes=None if truth is None else truth.table.classes)
     fused, lifted = clip_scores(backends[backend]([aligned.tables[i] for i in chosen], config))
     info = RunInfo(
         model=" + ".join(models[i] for i in chosen),
@@ -93,12 +121,10 @@ def fuse(
         cap=config.max_detections,
         seconds=round(perf_counter() - start, 3),
     )
-    write_run(out, fused, info)
-    repairs = [f"{run.path}: {line}" for run in loaded for line in run.repairs.lines()]
+    notes = write_run(out, fused, info, kind=to.value, labels=truth)
     if lifted:
-        repairs.append(f"{lifted} {'score' if lifted == 1 else 'scores'} above 1 cut to 1")
-    for line in [*repairs, *aligned.notes]:
-        typer.echo(line, err=True)
+        notes.append(f"{lifted} {'score' if lifted == 1 else 'scores'} above 1 cut to 1")
+    tell([*run_repairs(loaded), *aligned.notes, *notes])
     count = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     typer.echo(
         f"{out}: {len(fused.images)} images, {len(fused)} boxes of {count},"

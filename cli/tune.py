@@ -3,45 +3,60 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smallobj.cli.label_options import (
+    CommonOption,
+    ImagesOption,
+    KindOption,
+    LabelsOption,
+    NamesOption,
+    OriginOption,
+    SplitOption,
+)
+from smallobj.cli.scored import Scored, read_scored
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from smallobj.ensemble import Grid, Tuning
-    from smallobj.formats import Labels, Run
 
-GRID_HELP = """Values to try, once a setting: iou=0.4:0.8:0.05 or iou=0.5,0.6; skip=0.001,0.01;
-weights=1,1|2,1; conf_type=avg,max,box_and_model_avg,absent_model_aware_avg."""
+GRID_HELP = """Values to try of one setting; give it once for each: iou=0.4:0.8:0.05 (LOW:HIGH:STEP)
+or iou=0.5,0.6; skip=0.001,0.01; weights=1,1|2,1; conf_type=avg,max (docs/fusion.md)."""
 
 
 def tune(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Runs on labelled images: JSON files.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN...",
+            help="Runs of the models to fuse, on labelled images: challenge JSON or COCO results.",
+        ),
     ] = None,
     *,
-    labels: Annotated[
-        Path, typer.Option(help="Truth: a folder or file (challenge, COCO, YOLO, Pascal VOC).")
-    ],
-    out: Annotated[Path, typer.Option(help="Where the recipe goes, recipe.toml.")],
-    images: Annotated[Path | None, typer.Option(help="Image folder, where not guessed.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="challenge, coco, yolo or voc.", show_default="by content")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="A part of the data set, or a .txt with an image a line.")
-    ] = None,
-    names: Annotated[Path | None, typer.Option(help="File of class names.")] = None,
-    voc_origin: Annotated[int, typer.Option(help="First pixel of Pascal VOC boxes.")] = 1,
-    metric: Annotated[str, typer.Option(help="map50, map75 or map50_95.")] = "map50",
+    labels: LabelsOption,
+    out: Annotated[Path, typer.Option(help="The recipe that is written, a .toml file.")],
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    common: CommonOption = False,
+    metric: Annotated[
+        str, typer.Option(help="What to make as high as possible: map50, map75 or map50_95.")
+    ] = "map50",
     grid: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUES", help=GRID_HELP, show_default="a modest one"),
+        typer.Option(metavar="NAME=VALUES", help=GRID_HELP, show_default="a modest grid"),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Parts the images are dealt into.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the dealing and the bootstrap.")] = 0,
+    folds: Annotated[
+        int, typer.Option(help="Parts that the images are dealt into, at least 2.")
+    ] = 5,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides how images are dealt and drawn at random.")
+    ] = 0,
     max_detections: Annotated[
-        int, typer.Option(min=0, help="Best boxes kept an image; 0: all.")
+        int, typer.Option(min=0, help="Boxes kept in each image, the best by score; 0: all.")
     ] = 100,
-    top: Annotated[int, typer.Option(min=1, help="Rows of the grid shown.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Rows of the grid that are printed.")] = 10,
 ) -> None:
     """Choose how to fuse runs, out of fold: what is chosen on some images is scored on others.
 
@@ -55,26 +70,24 @@ def tune(
     from smallobj.boxes import InputError, check_writable
     from smallobj.ensemble import grid_path, model_names, parse_grid, write_grid, write_recipe
     from smallobj.evaluation import METRICS
-    from smallobj.formats import read_labels, read_runs
 
     if metric not in METRICS:
         raise InputError(f"known: {', '.join(METRICS)}", field="metric", value=metric)
     values = parse_grid(grid or [])
     check_writable(out)
-    truth = read_labels(
-        labels, images=images, kind=kind, split=split, names=names, voc_origin=voc_origin
+    scored = read_scored(
+        runs or [],
+        labels,
+        images=images,
+        kind=kind,
+        split=split,
+        names=names,
+        voc_origin=voc_origin,
+        common=common,
     )
-    loaded = read_runs(runs or [], labels=truth)
-    models = model_names(loaded)
-    for line in truth.repairs.lines():
-        typer.echo(f"{labels}: {line}", err=True)
-    for run in loaded:
-        for line in run.repairs.lines():
-            typer.echo(f"{run.path}: {line}", err=True)
     tuning = _tune(
-        truth,
-        loaded,
-        models,
+        scored,
+        model_names(scored.runs),
         values,
         metric=metric,
         folds=folds,
@@ -92,8 +105,7 @@ def tune(
 
 
 def _tune(
-    truth: "Labels",
-    runs: "list[Run]",
+    scored: Scored,
     models: tuple[str, ...],
     grid: "Grid",
     *,
@@ -107,21 +119,17 @@ def _tune(
 
     from smallobj.boxes import InputError
     from smallobj.ensemble import tune as tune_tables
-    from smallobj.formats import align_runs
 
-    aligned = align_runs(runs, images=truth.table.images, classes=truth.table.classes)
-    for line in aligned.notes:
-        typer.echo(line, err=True)
     try:
-        grid.settings(len(runs))
+        grid.settings(len(models))
     except ValueError as error:
         raise InputError(str(error), field="grid") from error
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("tuning", total=None)
         return tune_tables(
-            truth.table,
-            aligned.tables,
+            scored.truth,
+            scored.tables,
             models,
             grid,
             metric=metric,

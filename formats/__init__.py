@@ -8,12 +8,13 @@ from smallobj.formats.image_ids import match_ids, natural_key, normal_id
 from smallobj.formats.labels import FORMATS, Labels, read_labels, write_labels
 from smallobj.formats.repairs import Repairs
 from smallobj.formats.run_info import RunInfo, read_run_info, write_run_info
-from smallobj.formats.runs import Run, read_run, read_runs, write_run
+from smallobj.formats.runs import RUN_KINDS, Run, is_run, read_run, read_runs, write_run
 from smallobj.formats.splits import split_folds
 from smallobj.formats.statistics import Statistics, describe
 
 __all__ = [
     "FORMATS",
+    "RUN_KINDS",
     "Aligned",
     "Checked",
     "Fault",
@@ -25,6 +26,7 @@ __all__ = [
     "align_runs",
     "check_labels",
     "describe",
+    "is_run",
     "list_images",
     "match_ids",
     "natural_key",

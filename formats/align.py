@@ -17,6 +17,7 @@ class Aligned:
 
     tables: list[BoxTable]  # one per run, in the order of the runs
     notes: list[str]  # what the user is told: images that a run lacks or that were left out
+    positions: NDArray[np.int64]  # [N], where the images stand among those asked for
 
     @property
     def images(self) -> Images:
@@ -30,14 +31,19 @@ class Aligned:
 
 
 def align_runs(
-    runs: Sequence[Run], *, images: Images | None = None, classes: Classes | None = None
+    runs: Sequence[Run],
+    *,
+    images: Images | None = None,
+    classes: Classes | None = None,
+    common: bool = False,
 ) -> Aligned:
     """Bring runs to the same images and classes.
 
     images: the truth's; without them the union of the runs' images in order of first appearance.
-    classes: the truth's; without them those that the runs' TOML files name, or the runs' ids.
-    Classes are matched by name where a run names them, else by the source's id. A run without an
-    image counts as having found nothing there, and is told.
+    common: of the truth's images only those that every run holds. classes: the truth's; without
+    them those that the runs' TOML files name, or the runs' ids. Classes are matched by name where a
+    run names them, else by the source's id. A run without an image counts as having found nothing
+    there, and is told.
 
     Raises InputError where a run has no image in common with the others or a class outside.
     """
@@ -46,43 +52,72 @@ def align_runs(
     notes: list[str] = []
     shared_classes = classes or _union_classes(runs, notes)
     tables = [_to_classes(run, shared_classes) for run in runs]
-    if images is not None:
-        return Aligned(
-            tables=[
-                _to_images(run, table, images, notes)
-                for run, table in zip(runs, tables, strict=True)
-            ],
-            notes=notes,
-        )
-    union, indices = _union_images(runs)
-    aligned = []
-    for run, table, index in zip(runs, tables, indices, strict=True):
-        _note_missing(run, index, len(union), notes)
-        aligned.append(_take(table, union, index))
-    return Aligned(tables=aligned, notes=notes)
+    if images is None:
+        images, indices = _union_images(runs)
+        _note_missing(runs, indices, notes)
+        chosen = np.arange(len(images))
+    else:
+        indices = [_find(run, images) for run in runs]
+        chosen = _held_by_all(indices) if common else np.arange(len(images))
+        _note_scored(runs, indices, notes, common=common)
+    shared = images.take(chosen)
+    aligned = [
+        _take(table, shared, index[chosen]) for table, index in zip(tables, indices, strict=True)
+    ]
+    return Aligned(tables=aligned, notes=notes, positions=chosen)
 
 
-def _to_images(run: Run, table: BoxTable, images: Images, notes: list[str]) -> BoxTable:
-    index = match_ids(images.ids, table.images.ids, wanted_file="the labels", given_file=run.path)
-    found = int((index >= 0).sum())
-    if not found and len(images):
+def _find(run: Run, images: Images) -> NDArray[np.int64]:
+    """Where the run has each of the truth's images, -1 nowhere."""
+    own = run.table.images.ids
+    index = match_ids(images.ids, own, wanted_file="the labels", given_file=run.path)
+    if len(images) and not (index >= 0).any():
         raise InputError(
             f"has no image in common with the labels (labels of another data set?);"
             f" the labels have {images.ids[0]}",
             file=run.path,
-            item=table.images.ids[0],
+            item=own[0],
         )
-    _note_missing(run, index, len(images), notes)
-    left_out = len(table.images) - found
-    if left_out:
-        notes.append(f"{run.path}: {left_out} images that the labels lack are left out")
-    return _take(table, images, index)
+    return index
 
 
-def _note_missing(run: Run, index: NDArray[np.int64], count: int, notes: list[str]) -> None:
-    missing = int((index < 0).sum())
-    if missing:
-        notes.append(f"{run.path} lacks {missing} of {count} images; counted as nothing found")
+def _held_by_all(indices: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Positions of the images that are in every run."""
+    return np.flatnonzero(np.all([index >= 0 for index in indices], axis=0))
+
+
+def _note_scored(
+    runs: Sequence[Run], indices: Sequence[NDArray[np.int64]], notes: list[str], *, common: bool
+) -> None:
+    """Tell which images are scored; raises InputError where that is none."""
+    held, count = len(_held_by_all(indices)), len(indices[0])
+    if common and not held:
+        raise InputError("no image of the labels is in every run", file=runs[0].path)
+    if common:
+        notes.append(f"only the images that every run holds count: {held} of {count}")
+    else:
+        _note_missing(runs, indices, notes)
+        if 0 < held < count:
+            notes.append(f"--common scores only the {_number_of(held)} that every run holds")
+    for run, index in zip(runs, indices, strict=True):
+        left_out = len(run.table.images) - int((index >= 0).sum())
+        if left_out:
+            notes.append(f"{run.path} has {_number_of(left_out)} that the labels lack; left out")
+
+
+def _number_of(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
+
+
+def _note_missing(
+    runs: Sequence[Run], indices: Sequence[NDArray[np.int64]], notes: list[str]
+) -> None:
+    for run, index in zip(runs, indices, strict=True):
+        missing = int((index < 0).sum())
+        if missing:
+            notes.append(
+                f"{run.path} lacks {missing} of {len(index)} images; counted as nothing found"
+            )
 
 
 def _take(table: BoxTable, images: Images, index: NDArray[np.int64]) -> BoxTable:
@@ -127,9 +162,10 @@ def _union_images(runs: Sequence[Run]) -> tuple[Images, list[NDArray[np.int64]]]
 
 
 def _union_classes(runs: Sequence[Run], notes: list[str]) -> Classes:
-    named = [run for run in runs if run.info is not None]
+    named = [run for run in runs if _has_names(run)]
     if not named:
-        return max((run.table.classes for run in runs), key=len)
+        numbers = sorted({i for run in runs for i in run.table.classes.source_ids})
+        return Classes.of([str(i) for i in numbers], numbers)
     ids: dict[str, int] = {}
     for run in named:
         for name, class_id in zip(
@@ -145,11 +181,20 @@ def _union_classes(runs: Sequence[Run], notes: list[str]) -> Classes:
     return Classes.of(tuple(ids), tuple(ids.values()))
 
 
+def _has_names(run: Run) -> bool:
+    """Whether a run's classes are more than ids; a run fused of foreign ones has those as names."""
+    classes = run.table.classes
+    return any(
+        name != str(class_id)
+        for name, class_id in zip(classes.names, classes.source_ids, strict=True)
+    )
+
+
 def _to_classes(run: Run, classes: Classes) -> BoxTable:
     table = run.table
     if table.classes == classes:
         return table
-    if run.info is not None:
+    if _has_names(run):
         known: dict[object, int] = {name: i for i, name in enumerate(classes.names)}
         own: Sequence[object] = table.classes.names
     else:

@@ -20,7 +20,7 @@ from smallobj.formats.class_names import find_names, names_text, read_names
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_files import locate_images
 from smallobj.formats.image_ids import natural_key
-from smallobj.formats.json_rows import LABEL_FIELDS, read_json_bytes, read_rows
+from smallobj.formats.json_rows import LABEL_FIELDS, RUN_FIELDS, read_json_bytes, read_rows
 from smallobj.formats.output import Output
 from smallobj.formats.raw import RawLabels, Request
 
@@ -46,11 +46,12 @@ def is_challenge(path: Path) -> bool:
     """Whether a file begins like this format, and not like a run, whose rows have six values."""
     with path.open("rb") as stream:
         start = stream.read(4096).removeprefix(b"\xef\xbb\xbf")
-    row = _FIRST_ROW.search(start)
-    if row is not None and row[1].count(b",") == len(LABEL_FIELDS):
-        return False
-    compact = b"".join(start[:200].split())
-    return bool(_FIRST_VALUE.match(start)) and not compact.startswith(_COCO_KEYS)
+    return _begins_right(start) and _first_row_length(start) != len(RUN_FIELDS)
+
+
+def is_challenge_run(content: bytes) -> bool:
+    """Whether a file is in this form and its first box has a sixth value, the score."""
+    return _begins_right(content) and _first_row_length(content) == len(RUN_FIELDS)
 
 
 def read(place: Path, request: Request, faults: Faults) -> RawLabels:
@@ -106,10 +107,12 @@ def challenge_json(table: BoxTable) -> bytes:
         columns.append(table.score.tolist())
     rows = list(zip(*columns, strict=True))
     bounds = table.offsets.tolist()
-    images = {
-        image_id: rows[bounds[i] : bounds[i + 1]] for i, image_id in enumerate(table.images.ids)
-    }
-    return msgspec.json.encode(images).replace(b"]],", b"]],\n").replace(b":[],", b":[],\n")
+    encode = msgspec.json.Encoder().encode
+    lines = [
+        encode(image_id) + b":" + encode(rows[bounds[i] : bounds[i + 1]])
+        for i, image_id in enumerate(table.images.ids)
+    ]
+    return b"{" + b",\n".join(lines) + b"}"
 
 
 def numbered_classes(class_id: np.ndarray) -> Classes:
@@ -123,6 +126,17 @@ def labels_of(class_id: np.ndarray, classes: Classes) -> np.ndarray:
     source_ids = np.array(classes.source_ids, np.int64)
     order = np.argsort(source_ids)
     return order[np.searchsorted(source_ids[order], class_id)].astype(np.int32)
+
+
+def _begins_right(start: bytes) -> bool:
+    compact = b"".join(start[:200].split())
+    return bool(_FIRST_VALUE.match(start)) and not compact.startswith(_COCO_KEYS)
+
+
+def _first_row_length(content: bytes) -> int:
+    """How many values the first box has, 0 where none is found."""
+    row = _FIRST_ROW.search(content)
+    return 0 if row is None else row[1].count(b",") + 1
 
 
 def _names_beside(place: Path) -> Classes | None:

@@ -1,32 +1,27 @@
 """Runs: one model's predictions on one image set; the challenge's JSON or COCO results."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
-from smallobj.boxes import BoxTable, Classes, Images, InputError, write_bytes, xywh_to_xyxy
-from smallobj.formats.challenge import challenge_json, labels_of, numbered_classes
-from smallobj.formats.coco import number_list_fault, wrong_value
+from smallobj.boxes import BoxTable, Classes, Images, InputError, whole_file, xywh_to_xyxy
+from smallobj.formats.challenge import (
+    challenge_json,
+    is_challenge_run,
+    labels_of,
+    numbered_classes,
+)
+from smallobj.formats.coco_results import coco_image_ids, read_results, results_json
 from smallobj.formats.faults import Faults, Stop
 from smallobj.formats.image_ids import natural_key
-from smallobj.formats.json_rows import (
-    RUN_FIELDS,
-    JsonRows,
-    collector_paused,
-    load_json,
-    read_json_bytes,
-    read_rows,
-)
+from smallobj.formats.json_rows import RUN_FIELDS, JsonRows, read_json_bytes, read_rows
 from smallobj.formats.labels import Labels
-from smallobj.formats.raw import ImageId
 from smallobj.formats.repairs import Repairs, repair_boxes
 from smallobj.formats.run_info import RunInfo, read_run_info, run_info_path, write_run_info
-from smallobj.formats.values import LARGEST_CLASS, Wrong, number_fault
+
+RUN_KINDS = ("challenge", "coco")  # what runs are written as
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +33,6 @@ class Run:
     table: BoxTable  # with scores
     info: RunInfo | None  # None where no TOML lies beside
     repairs: Repairs
-
-
-class _Result(msgspec.Struct, gc=False):
-    image_id: ImageId
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    score: float
-
-
-_RESULTS = msgspec.json.Decoder(list[_Result])
 
 
 def read_run(path: Path, *, labels: Labels | None = None, strict: bool = False) -> Run:
@@ -66,7 +51,7 @@ def read_run(path: Path, *, labels: Labels | None = None, strict: bool = False) 
     class_ids = None if info is None else frozenset(info.classes.source_ids)
     faults = Stop(strict=strict)
     if content.lstrip()[:1] == b"[":
-        rows = _read_results(path, content, class_ids, labels, faults)
+        rows = read_results(path, content, class_ids, labels)
     else:
         _refuse_labels(path, content)
         rows = read_rows(path, content, RUN_FIELDS, class_ids, faults)
@@ -91,16 +76,53 @@ def read_runs(
     return [read_run(path, labels=labels, strict=strict) for path in paths]
 
 
-def write_run(path: Path, table: BoxTable, info: RunInfo) -> None:
-    """Write a run as the challenge's JSON, and `NAME.run.toml` beside it; each file whole.
+def write_run(
+    path: Path,
+    table: BoxTable,
+    info: RunInfo,
+    *,
+    kind: str = "challenge",
+    labels: Labels | None = None,
+) -> list[str]:
+    """Write a run and `NAME.run.toml` beside it, both or none; returns what to tell.
 
-    Classes are written by their source ids, an image without boxes as an empty list. Raises
-    ValueError where the table has no scores or other classes than `info`.
+    kind: "challenge", where an image without boxes is an empty list, or "coco", results in which
+    it does not stand. labels: COCO labels that say the image ids of results; without them the
+    table's ids have to be numbers. Classes are written by their source ids.
+
+    Raises ValueError where the table has no scores or other classes than `info`, InputError where
+    an image has no COCO id.
     """
     if table.score is None or table.classes != info.classes:
         raise ValueError("a run has scores, and the classes its info names")
-    write_run_info(run_info_path(path), info)
-    write_bytes(path, challenge_json(table))
+    if kind not in RUN_KINDS:
+        raise InputError(f"unknown kind of run; known: {', '.join(RUN_KINDS)}", value=kind)
+    notes = []
+    if kind == "coco":
+        content = results_json(table, coco_image_ids(table.images.ids, labels, path))
+        empty = int((np.diff(table.offsets) == 0).sum())
+        if empty:
+            were = "image without boxes does" if empty == 1 else "images without boxes do"
+            notes.append(f"{empty} {were} not stand in COCO results")
+    else:
+        content = challenge_json(table)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+        write_run_info(run_info_path(path), info)
+    return notes
+
+
+def is_run(path: Path) -> bool:
+    """Whether a file holds predictions, not labels: a list, six values a box, a TOML beside.
+
+    Raises InputError where it is empty or cannot be read.
+    """
+    if not path.is_file():
+        return False
+    if run_info_path(path).is_file():
+        return True
+    content = read_json_bytes(path).lstrip()
+    return content[:1] == b"[" or is_challenge_run(content)
 
 
 def _table(
@@ -139,83 +161,3 @@ def _table(
 def _refuse_labels(path: Path, content: bytes) -> None:
     if content.lstrip()[:1] == b"{" and b'"annotations"' in content:
         raise InputError("are COCO labels, not predictions", file=path)
-
-
-def _read_results(
-    path: Path,
-    content: bytes,
-    class_ids: frozenset[int] | None,
-    labels: Labels | None,
-    faults: Faults,
-) -> JsonRows:
-    results = _decode_results(path, content)
-    _check_results(path, results, class_ids)
-    own = list(dict.fromkeys(r.image_id for r in results))
-    ids = _image_names(own, labels)
-    position = {image_id: i for i, image_id in enumerate(own)}
-    rows = np.array([(r.category_id, *r.bbox, r.score) for r in results], np.float64).reshape(-1, 6)
-    return JsonRows(
-        ids,
-        np.array([position[r.image_id] for r in results], np.int64),
-        np.arange(len(rows)),
-        rows,
-    )
-
-
-def _decode_results(path: Path, content: bytes) -> list[_Result]:
-    try:
-        with collector_paused():
-            return _RESULTS.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        for number, part in enumerate(load_json(path, content)):
-            _refuse_result(path, number, part)
-        raise InputError(f"is not JSON: {error}", file=path) from error
-
-
-def _refuse_result(path: Path, number: int, part: Any) -> None:
-    """Raise InputError where an entry of COCO results is none."""
-    item = f"[{number}]"
-    if not isinstance(part, dict):
-        reason = "COCO results are objects with image_id, category_id, bbox and score"
-        raise InputError(reason, file=path, item=item, value=json.dumps(part)[:60])
-    wrong = number_list_fault(part, "bbox", 4)
-    score = part.get("score", 0)
-    score_fault = number_fault(score)
-    if wrong is None and score_fault is not None:
-        wrong = Wrong("score", "score", score_fault, "null" if score is None else score)
-    if wrong is not None:
-        raise InputError(
-            wrong.reason, file=path, item=item, field=wrong.field or None, value=wrong.value
-        )
-    try:
-        msgspec.convert(part, _Result)
-    except msgspec.ValidationError as error:
-        _, field, reason, value = wrong_value(part, error)
-        raise InputError(reason, file=path, item=item, field=field or None, value=value) from error
-
-
-def _check_results(
-    path: Path, results: Sequence[_Result], class_ids: frozenset[int] | None
-) -> None:
-    for number, result in enumerate(results):
-        item = f"[{number}]"
-        if not 0 <= result.score <= 1:
-            raise InputError(
-                "score is outside 0 to 1", file=path, item=item, field="score", value=result.score
-            )
-        known = result.category_id in class_ids if class_ids else None
-        if known is False or not 0 <= result.category_id <= LARGEST_CLASS:
-            raise InputError(
-                "unknown class",
-                file=path,
-                item=item,
-                field="category_id",
-                value=result.category_id,
-            )
-
-
-def _image_names(own: Sequence[ImageId], labels: Labels | None) -> list[str]:
-    if labels is None or labels.source_image_ids is None:
-        return [str(image_id) for image_id in own]
-    names = dict(zip(labels.source_image_ids, labels.table.images.ids, strict=True))
-    return [names.get(image_id, str(image_id)) for image_id in own]

@@ -83,6 +83,38 @@ def test_convert_never_mixes_or_overwrites_folders(
     assert sorted(p.name for p in photos.iterdir()) == before
 
 
+def test_convert_writes_runs_too(tmp_path: Path, capsys: Capture) -> None:
+    run_file, coco, back = (tmp_path / name for name in ("a.json", "coco.json", "back.json"))
+    run_file.write_text('{"12.jpg": [[3, 1, 2, 5, 6, 0.5]], "13.jpg": []}')
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in (12, 13)]
+    labels = tmp_path / "labels.json"
+    content = {"images": images, "annotations": [], "categories": [{"id": 3, "name": "car"}]}
+    labels.write_text(json.dumps(content))
+    assert run("convert", run_file, coco, "--to", "coco", "--labels", labels) == 0
+    told = capsys.readouterr()
+    assert told.err == "note: 1 image without boxes does not stand in COCO results\n"
+    assert told.out == f"run to coco: 2 images, 1 boxes read, written to {coco}\n"
+    result = {"image_id": 12, "category_id": 3, "bbox": [1, 2, 5, 6], "score": 0.5}
+    assert json.loads(coco.read_text()) == [result]
+    assert run("convert", coco, back, "--to", "challenge", "--labels", labels) == 0
+    assert json.loads(back.read_text()) == {"12.jpg": [[3, 1, 2, 5, 6, 0.5]]}
+    assert (tmp_path / "back.run.toml").is_file()
+
+
+def test_convert_tells_runs_from_labels(photos: Path, tmp_path: Path, capsys: Capture) -> None:
+    run_file = tmp_path / "a.json"
+    run_file.write_text('{"a.jpg": [[3, 1, 2, 5, 6, 0.5]]}')
+    for arguments, said in (
+        ((run_file, "--to", "yolo"), "written as challenge or coco, got yolo"),
+        ((run_file, "--to", "challenge", "--split", "val"), "is a run, and --split is for labels"),
+        ((run_file, "--to", "coco"), "--labels"),
+        ((photos, "--to", "coco", "--labels", run_file), "is no run, and --labels is for runs"),
+    ):
+        assert run("convert", arguments[0], tmp_path / "out", *arguments[1:]) == 2
+        assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_check_of_good_labels_ends_with_status_0(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -70,6 +70,24 @@ def test_several_runs_are_compared_and_missing_images_told(files, capsys):
     assert half["above_first"]["map50"]["mean"] < 0
 
 
+def test_common_scores_the_images_every_run_holds(files, capsys):
+    evaluate("good[bold].json", "half.json", "--json", "all.json")
+    assert "note: --common scores only the 1 image that every run holds" in capsys.readouterr().err
+    evaluate("good[bold].json", "half.json", "--json", "common.json", "--common")
+    output = capsys.readouterr()
+    assert "only the images that every run holds count: 1 of 2" in output.err
+    assert "2 true boxes in 1 images" in output.out
+    every, common = (json.loads((files / f"{n}.json").read_text()) for n in ("all", "common"))
+    assert (every["common"], common["common"]) == (False, True)
+    recall = [written["runs"][1]["overall"]["recall50"] for written in (every, common)]
+    assert recall == pytest.approx([0.25, 0.5])  # class 0: one of two, of one; class 1: none
+    (files / "bare.json").write_text('{"b[bold].jpg": []}')
+    truth = ("--labels", "truth.json", "--common")
+    assert "in every run" in refused(capsys, "half.json", "bare.json", *truth)
+    (files / "truth.json").write_text('{"a.jpg": [], "c.jpg": [[0, 1, 1, 5, 5]]}')
+    assert "no boxes to find in the images that every" in refused(capsys, "half.json", *truth)
+
+
 def test_the_cap_is_told_and_can_be_lifted(files, capsys):
     evaluate("half.json", "--max-detections", "1", "--json", "one.json", "--bootstrap", "0")
     evaluate("half.json", "--max-detections", "0", "--json", "all.json", "--bootstrap", "0")
@@ -93,6 +111,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(files, capsys):
     assert "no image in common" in refused(capsys, "other.json", *truth)
     assert "1.5" in refused(capsys, "wrong.json", *truth)
     assert "7" in refused(capsys, "classes.json", *truth)
+    assert "no runs given" in refused(capsys, *truth)
     assert "nowhere" in refused(capsys, "half.json", "--labels", "nowhere")
     assert "cannot be written" in refused(capsys, "half.json", *truth, "--json", str(files))
 

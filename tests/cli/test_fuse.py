@@ -77,6 +77,31 @@ def test_scores_above_one_are_cut_and_told(
     assert "1 score above 1 cut to 1" in capfd.readouterr().err
 
 
+def test_fused_runs_become_coco_results(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    labels, out = tmp_path / "labels.coco", tmp_path / "fused.json"
+    images = [{"id": 10 + i, "file_name": f"val/{name}.jpg"} for i, name in enumerate("abc")]
+    categories = [{"id": 50, "name": "dog"}, {"id": 60, "name": "cat"}]
+    labels.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+    assert _fuse(*runs, "--out", out, "--to", "coco", "--labels", labels) == 0
+    results = json.loads(out.read_text())
+    assert [(r["image_id"], r["category_id"]) for r in results] == [(10, 60), (11, 50)]
+    assert results[0]["bbox"] == pytest.approx([10.4, 10, 20, 20])
+    again = tmp_path / "again.json"
+    assert _fuse(out, "--out", again, "--labels", labels) == 0
+    assert list(json.loads(again.read_text())) == ["val/a.jpg", "val/b.jpg"]
+
+
+def test_coco_results_without_labels_are_refused(
+    runs: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tmp_path.iterdir())
+    assert _fuse(*runs, "--out", tmp_path / "fused.json", "--to", "coco") == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "item a.jpg" in error
+    assert "--labels" in error
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_the_cap_keeps_the_best(tmp_path: Path) -> None:
     many = tmp_path / "many.json"
     rows = [[0, 30 * i, 0, 10, 10, i / 200] for i in range(150)]

@@ -74,6 +74,22 @@ def test_a_run_alone_that_is_best_is_told(
     assert [model["weight"] for model in tomllib.loads(recipe.read_text())["model"]] == [0, 1]
 
 
+def test_common_tunes_on_the_images_every_run_holds(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    content = json.loads(runs[0].read_text())
+    runs[0].write_text(json.dumps(dict(list(content.items())[:8])))
+    labels = tmp_path / "eight.json"
+    labels.write_text(json.dumps(dict(list(json.loads(truth.read_text()).items())[:8])))
+    grid = ("--grid", "iou=0.5", "--grid", "skip=0.001", "--grid", "weights=1,1|2,1")
+    recipes = [tmp_path / "common.toml", tmp_path / "cut.toml"]
+    assert _run("tune", *runs, "--labels", truth, "--common", "--out", recipes[0], *grid) == 0
+    assert "every run holds count: 8 of 20" in capfd.readouterr().err
+    assert _run("tune", *runs, "--labels", labels, "--out", recipes[1], *grid) == 0
+    assert recipes[0].read_text() == recipes[1].read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from smallobj.boxes import BoxTable, InputError
-from smallobj.cli.data import Kind
-from smallobj.formats import FORMATS, check_labels, read_labels, write_labels
+from smallobj.cli.label_options import Kind, RunKind
+from smallobj.formats import FORMATS, RUN_KINDS, check_labels, read_labels, write_labels
 from smallobj.formats.labels import Format
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -57,6 +57,7 @@ def test_the_format_of_the_page_tells_its_faults(csv_kind: str, tmp_path: Path) 
 
 def test_the_command_line_knows_every_format() -> None:
     assert [kind.value for kind in Kind] == list(FORMATS)
+    assert [kind.value for kind in RunKind] == list(RUN_KINDS)
 
 
 def test_the_page_names_every_format() -> None:

@@ -14,7 +14,6 @@ from smallobj.formats import (
     align_runs,
     natural_key,
     normal_id,
-    read_labels,
     read_run,
     read_run_info,
     read_runs,
@@ -166,26 +165,12 @@ def test_a_foreign_run_calls_classes_by_their_ids(tmp_path: Path, text_file: Wri
     assert run.table.xyxy.tolist() == [[1, 2, 4, 6]]
 
 
-def test_coco_results_take_the_images_of_the_labels(tmp_path: Path, text_file: Write) -> None:
-    results = [
-        {"image_id": 12, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 0.25},
-        {"image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 1},
-    ]
-    content = {
-        "images": [{"id": i, "file_name": f"{i:012}.jpg"} for i in (7, 9, 12)],
-        "annotations": [],
-        "categories": [{"id": 5, "name": "car"}],
-    }
-    labels = read_labels(text_file(tmp_path / "labels.json", json.dumps(content)))
-    path = text_file(tmp_path / "run.json", json.dumps(results))
-    assert read_run(path).table.images.ids == ("7", "12")
-    run = read_run(path, labels=labels)
-    aligned = align_runs([run], images=labels.table.images, classes=labels.table.classes)
-    assert aligned.images.ids == ("000000000007.jpg", "000000000009.jpg", "000000000012.jpg")
-    assert aligned.classes.names == ("car",)
-    assert aligned.tables[0].offsets.tolist() == [0, 1, 1, 2]
-    assert aligned.tables[0].score is not None
-    assert aligned.tables[0].score.tolist() == [1, 0.25]
+def test_a_name_of_json_signs_is_written_as_it_is(
+    tmp_path: Path, table_of: Callable[..., BoxTable]
+) -> None:
+    table = table_of({']],":[],{}.jpg': [(0, 1, 1, 9, 9, 0.5)], "b": []})
+    write_run(tmp_path / "a.json", table, INFO)
+    assert read_run(tmp_path / "a.json").table.images.ids == (']],":[],{}.jpg', "b")
 
 
 def run_file(folder: Path, name: str, boxes: dict[str, list[list[float]]], toml: str = "") -> Path:
@@ -222,8 +207,35 @@ def test_runs_are_brought_to_the_images_of_the_labels(tmp_path: Path) -> None:
     assert aligned.tables[0].offsets.tolist() == [0, 1, 1]
     assert aligned.notes == [
         f"{a} lacks 1 of 2 images; counted as nothing found",
-        f"{a}: 1 images that the labels lack are left out",
+        "--common scores only the 1 image that every run holds",
+        f"{a} has 1 image that the labels lack; left out",
     ]
+
+
+def test_common_images_are_those_that_every_run_holds(tmp_path: Path) -> None:
+    row = [0, 1, 1, 2, 2, 0.5]
+    a = run_file(tmp_path, "a", {"1.jpg": [], "3.jpg": [row], "9.jpg": [row]})
+    b = run_file(tmp_path, "b", {"2.jpg": [row], "3.jpg": [row, row]})
+    images = Images.of(["val/1.jpg", "val/2.jpg", "val/3.jpg"], [(64, 48), (32, 16), (9, 8)])
+    aligned = align_runs(read_runs([a, b]), images=images, classes=CARS, common=True)
+    assert aligned.images == Images.of(["val/3.jpg"], [(9, 8)])
+    assert aligned.positions.tolist() == [2]
+    assert [t.offsets.tolist() for t in aligned.tables] == [[0, 1], [0, 2]]
+    assert aligned.notes == [
+        "only the images that every run holds count: 1 of 3",
+        f"{a} has 1 image that the labels lack; left out",
+    ]
+    every = align_runs(read_runs([a, b]), images=images, classes=CARS)
+    assert every.positions.tolist() == [0, 1, 2]
+    assert every.notes[2] == "--common scores only the 1 image that every run holds"
+
+
+def test_no_common_image_is_an_error(tmp_path: Path) -> None:
+    a, b = run_file(tmp_path, "a", {"1.jpg": []}), run_file(tmp_path, "b", {"2.jpg": []})
+    images = Images.of(["1.jpg", "2.jpg"])
+    with pytest.raises(InputError, match="no image of the labels is in every run"):
+        align_runs(read_runs([a, b]), images=images, common=True)
+    assert len(align_runs(read_runs([a, b]), images=images).notes) == 2
 
 
 def test_runs_of_another_data_set_are_refused(tmp_path: Path) -> None:
@@ -259,6 +271,17 @@ def test_a_class_outside_the_labels_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             align_runs(read_runs([path]), classes=CARS)
     assert align_runs(read_runs([unused]), classes=CARS).classes == CARS
+
+
+def test_names_that_are_ids_count_as_none(tmp_path: Path) -> None:
+    row = [1, 1, 2, 2, 0.5]
+    foreign = run_file(tmp_path, "a", {"1.jpg": [[7, *row]]})
+    fused = run_file(tmp_path, "b", {"1.jpg": [[7, *row]]}, toml(["3", "7"], [3, 7]))
+    labels = Classes.of(["car", "bus"], [3, 7])
+    aligned = align_runs(read_runs([foreign, fused]), classes=labels)
+    assert [t.label.tolist() for t in aligned.tables] == [[1], [1]]
+    aligned = align_runs(read_runs([fused, foreign]))
+    assert aligned.classes == Classes.of([str(i) for i in range(8)])
 
 
 @given(order=st.permutations(["1.jpg", "2.jpg", "10.jpg", "a/1.png"]), cut=st.integers(1, 4))

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smallobj.cli.label_options import (
+    ImagesOption,
+    Kind,
+    KindOption,
+    NamesOption,
+    OriginOption,
+    SplitOption,
+    StrictOption,
+)
+from smallobj.cli.scored import run_repairs, tell
+
+
+def convert(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Labels, a folder in a known layout or a file; or a run's file."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(help="What is written: a file (challenge, coco) or a folder (yolo, voc)."),
+    ],
+    *,
+    to: Annotated[
+        Kind, typer.Option(help="The format to write; runs are written as challenge or coco.")
+    ],
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    split: SplitOption = None,
+    names: NamesOption = None,
+    voc_origin: OriginOption = 1,
+    copy_images: Annotated[
+        bool,
+        typer.Option(
+            "--copy-images/--link-images",
+            help="Whether yolo and voc folders get copies of the images or links to them.",
+        ),
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a run: COCO labels, whose image ids and class ids COCO results use."
+        ),
+    ] = None,
+    strict: StrictOption = False,
+) -> None:
+    """Write labels, or the predictions of a run, in another format.
+
+    Files of class names and images go where the format wants them: yolo and voc folders get links
+    to the images (--copy-images for a folder that is to travel), challenge gets NAME.names. A run
+    gets NAME.run.toml beside it.
+
+    Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
+
+    Example: smallobj data convert runs/a.json results.json --to coco --labels instances_val.json
+    """
+    from smallobj.boxes import InputError
+    from smallobj.formats import is_run
+
+    if out.resolve() == data.resolve():
+        raise InputError("would be written over itself", file=out)
+    if is_run(data):
+        of_labels = {
+            "--images": images,
+            "--kind": kind,
+            "--split": split,
+            "--names": names,
+            "--copy-images": copy_images or None,
+        }
+        for option, value in of_labels.items():
+            if value is not None:
+                raise InputError(f"is a run, and {option} is for labels", file=data)
+        _convert_run(data, out, to, labels=labels, strict=strict)
+        return
+    if labels is not None:
+        raise InputError("is no run, and --labels is for runs", file=data)
+    reading = {"images": images, "kind": kind, "split": split, "names": names}
+    _convert_labels(
+        data, out, to, reading, voc_origin=voc_origin, copy_images=copy_images, strict=strict
+    )
+
+
+def _convert_labels(
+    data: Path,
+    out: Path,
+    to: Kind,
+    reading: dict[str, Any],
+    *,
+    voc_origin: int,
+    copy_images: bool,
+    strict: bool,
+) -> None:
+    from smallobj.formats import read_labels, write_labels
+
+    labels = read_labels(data, voc_origin=voc_origin, strict=strict, **reading)
+    notes = write_labels(
+        labels.table,
+        out,
+        to,
+        image_paths=labels.found,
+        place_images="copy" if copy_images else "link",
+        source_image_ids=labels.source_image_ids,
+        voc_origin=voc_origin,
+    )
+    tell([*labels.repairs.lines(), *notes])
+    found = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
+    typer.echo(f"{labels.kind} to {to.value}: {found} read, written to {out}")
+
+
+def _convert_run(path: Path, out: Path, to: Kind, *, labels: Path | None, strict: bool) -> None:
+    from dataclasses import replace
+
+    from smallobj.boxes import InputError
+    from smallobj.formats import RUN_KINDS, RunInfo, align_runs, read_labels, read_runs, write_run
+
+    if to not in RUN_KINDS:
+        reason = f"is a run, which can be written as {' or '.join(RUN_KINDS)}"
+        raise InputError(reason, file=path, field="to", value=to.value)
+    truth = None if labels is None else read_labels(labels)
+    runs = read_runs([path], labels=truth, strict=strict)
+    aligned = align_runs(runs, classes=None if truth is None else truth.table.classes)
+    table, info = aligned.tables[0], runs[0].info
+    if info is None:
+        info = RunInfo(model=runs[0].name, classes=table.classes)
+    notes = write_run(out, table, replace(info, classes=table.classes), kind=to.value, labels=truth)
+    tell([*run_repairs(runs), *aligned.notes, *notes])
+    typer.echo(
+        f"run to {to.value}: {len(table.images)} images, {len(table)} boxes read, written to {out}"
+    )

@@ -1,0 +1,73 @@
+"""Options that say where labels are and how to read them, the same in every command."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Kind(StrEnum):
+    """The kinds of labels, spelled out here so that --help need not import numpy."""
+
+    challenge = "challenge"
+    coco = "coco"
+    yolo = "yolo"
+    voc = "voc"
+
+
+class RunKind(StrEnum):
+    """The kinds of files that runs are written as."""
+
+    challenge = "challenge"
+    coco = "coco"
+
+
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A folder of labels in a known layout, or a file.")
+]
+LabelsOption = Annotated[
+    Path,
+    typer.Option(
+        help="True boxes: a folder or file of labels (challenge, COCO, YOLO or Pascal VOC)."
+    ),
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="The image folder, where it is not found beside the labels.")
+]
+KindOption = Annotated[
+    Kind | None,
+    typer.Option(help="Format of the labels.", show_default="told by their content"),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this part of the data: one it names itself (train, val, ...), or the images"
+        " that a .txt file lists, one a line.",
+        show_default="all",
+    ),
+]
+NamesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of class names, one a line from class 0, or a data.yaml.",
+        show_default="found beside the labels",
+    ),
+]
+OriginOption = Annotated[
+    int, typer.Option(min=0, max=1, help="Coordinate of the first pixel in Pascal VOC files.")
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Stop at boxes of faulty geometry, which are else repaired or dropped."
+    ),
+]
+CommonOption = Annotated[
+    bool,
+    typer.Option(
+        "--common",
+        help="Score only the images that every run holds. Otherwise all images of the labels"
+        " count, and a run that lacks one has found nothing there.",
+    ),
+]
