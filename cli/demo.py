@@ -21,17 +21,18 @@ _NOTES = """\
 * Chosen on these images: only its mean over folds is of images that had no say (out of fold).
   A mean over small folds lies above the figure of all images; compare within a column.
 
-The same on your own photographs, labels in COCO, YOLO, Pascal VOC or the challenge's JSON:
+The same on your own photographs (labels: COCO, YOLO, Pascal VOC or the challenge's JSON), with
+parts train and val, or --split and --val-split files that list the images of each:
 
-  smallobj data check PHOTOS
-  smallobj train --arch centernet --data PHOTOS --time-limit 30m --out runs/centernet
-  smallobj train --arch fcos --data PHOTOS --time-limit 30m --out runs/fcos
-  smallobj predict runs/centernet VALIDATION --tta --out val/centernet.json
-  smallobj predict runs/fcos VALIDATION --tta --out val/fcos.json
-  smallobj tune val/*.json --labels PHOTOS --out recipe.toml
-  smallobj predict runs/centernet NEW --tta --out new/centernet.json
-  smallobj predict runs/fcos NEW --tta --out new/fcos.json
-  smallobj fuse new/*.json --recipe recipe.toml --out answer.json"""
+  smallobj data check photos
+  smallobj train --arch centernet --data photos --out runs/centernet --time-limit 30m
+  smallobj train --arch fcos --data photos --out runs/fcos --time-limit 30m
+  smallobj predict runs/centernet photos --split val --tta --out val/centernet.json
+  smallobj predict runs/fcos photos --split val --tta --out val/fcos.json
+  smallobj tune val/*.json --labels photos --split val --out recipe.toml
+  smallobj predict runs/centernet new --tta --out new-runs/centernet.json
+  smallobj predict runs/fcos new --tta --out new-runs/fcos.json
+  smallobj fuse new-runs/*.json --recipe recipe.toml --out answer.json"""
 
 
 def demo(
@@ -85,14 +86,12 @@ def _steps(folder: Path, data: Path, *, time_limit: str, seed: int) -> list[_Ste
     steps = []
     for arch in ARCHS:
         training = f"train --arch {arch} --crop 192 --time-limit {time_limit} --seed {seed}"
-        sets = ("--data", str(data), "--split", "train", "--val", str(data), "--val-split", "val")
-        out = ("--out", str(runs / arch), "--overwrite")
-        steps.append(_Step(name=arch, arguments=(*training.split(), *sets, *out)))
+        out = ("--data", str(data), "--out", str(runs / arch), "--overwrite")
+        steps.append(_Step(name=arch, arguments=(*training.split(), *out)))
     for arch in ARCHS:
-        images = str(data / "images" / "val")
-        out = ("--tta", "--out", str(runs / f"{arch}-tta.json"))
+        part = ("--split", "val", "--tta", "--out", str(runs / f"{arch}-tta.json"))
         steps.append(
-            _Step(name=f"{arch}-tta", arguments=("predict", str(runs / arch), images, *out))
+            _Step(name=f"{arch}-tta", arguments=("predict", str(runs / arch), str(data), *part))
         )
     members = tuple(str(runs / f"{arch}-tta.json") for arch in ARCHS)
     recipe, fused, tuned = (

@@ -17,6 +17,12 @@ def predict(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Where the run goes, runs/NAME.json.")],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="IMAGES is a labelled data set: its part val, test, ... or a .txt of it."
+        ),
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="A sensible set of views: the same as --views flips.")
     ] = False,
@@ -65,6 +71,7 @@ def predict(
         check_out,
         choose_device,
         find_images,
+        find_part,
         predict_run,
         views_of,
     )
@@ -73,7 +80,7 @@ def predict(
     if tta and views is not None:
         raise InputError("--tta and --views exclude each other", field="views", value=views)
     check_out(out)
-    files = find_images(images)
+    files = find_images(images) if split is None else find_part(images, split)
     detector, manifest = load_detector(run, choose_device(device))
     spec = TTA if tta else "identity" if views is None else views
     looks = views_of(manifest, detector.stride, spec=spec, tile=tile, overlap_px=overlap)

@@ -6,88 +6,293 @@ import typer
 
 def train(
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the run, runs/NAME.")],
+    out: Annotated[Path, typer.Option(help="Folder of the trained model, runs/NAME.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in --out, as it was set.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew where --out holds a model.")
+    ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Labels in a known layout: a folder, or a file.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="Data",
+            help="Labels of the images to learn from: a folder or a file of labels.",
+        ),
     ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="Detector: see smallobj detectors.", show_default=False)
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="beside the labels", rich_help_panel="Data", help="Folder of the images."
+        ),
     ] = None,
-    size: Annotated[str | None, typer.Option(help="tiny, small, medium or large (small).")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="A timm name in place of the size's own.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder, if not found.")] = None,
     kind: Annotated[
-        str | None, typer.Option(help="Of the labels: challenge, coco, yolo or voc.")
+        str | None,
+        typer.Option(
+            show_default="by content",
+            rich_help_panel="Data",
+            help="Format of the labels: challenge, coco, yolo or voc.",
+        ),
     ] = None,
-    names: Annotated[Path | None, typer.Option(help="File of class names, one a line.")] = None,
-    voc_origin: Annotated[int | None, typer.Option(help="First pixel of VOC: 1 or 0 (1).")] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Data",
+            help="File of class names, one a line, where the labels give none.",
+        ),
+    ] = None,
+    voc_origin: Annotated[
+        int | None,
+        typer.Option(
+            show_default="1",
+            rich_help_panel="Data",
+            help="What Pascal VOC files call the first pixel: 1 or 0.",
+        ),
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="The data's own part to train on, or a .txt of images.")
+        str | None,
+        typer.Option(
+            show_default="train, if there is one",
+            rich_help_panel="Data",
+            help="Part of the data set to train on, or a .txt with an image a line.",
+        ),
     ] = None,
-    val: Annotated[Path | None, typer.Option(help="Labels to validate on.")] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel="Data", help="A data set to validate on, read like --data."),
+    ] = None,
     val_split: Annotated[
-        str | None, typer.Option(help="The data's own part to validate on, or a .txt of images.")
+        str | None,
+        typer.Option(
+            show_default="val, if there is one",
+            rich_help_panel="Data",
+            help="Part to validate on, or a .txt with an image a line.",
+        ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Deal the images into so many parts (the data's own val, else 5)."),
+        typer.Option(
+            show_default="5 without a part to validate on",
+            rich_help_panel="Data",
+            help="Deal the images into so many folds, alike in classes and boxes.",
+        ),
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="Part to validate on, from 0 (0).")] = None,
-    crop: Annotated[int | None, typer.Option(help="Side of the crops, pixels (256).")] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops a step (16).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length of the run (4000).")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length, in turns through the data.")] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            show_default="0",
+            rich_help_panel="Data",
+            help="Fold to validate on, from 0; the others train.",
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel="Detector", help="Detector to train; smallobj detectors lists them."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            show_default="small",
+            rich_help_panel="Detector",
+            help="Size of the detector: tiny, small, medium or large.",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the size's own",
+            rich_help_panel="Detector",
+            help="Any timm backbone with feature maps, by name; from random weights.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            show_default="4000", rich_help_panel="Length", help="Length of the training in steps."
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel="Length",
+            help="Length of the training in turns through the data, instead.",
+        ),
+    ] = None,
     time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Length: 90s, 30m, 2h, validation included.")
-    ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd (adamw).")] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate (adamw 0.0015, sgd 0.02).")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Not of norms and biases (adamw 0.05, sgd 0.0001).")
-    ] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Of rising rate (100).")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of averaged weights (0.998).")] = None,
-    clip: Annotated[float | None, typer.Option(help="Longest gradient; 0: any (10).")] = None,
-    background: Annotated[
-        float | None, typer.Option(help="Share of crops without an object (0.15).")
-    ] = None,
-    crops_per_image: Annotated[
-        int | None, typer.Option(help="At most, a turn through the data (8).")
-    ] = None,
-    scale_jitter: Annotated[
-        float | None, typer.Option(help="Half of the crops scaled by up to this (0.25).")
-    ] = None,
-    colour: Annotated[float | None, typer.Option(help="Strength of its change (0.2).")] = None,
-    symmetry: Annotated[
-        str | None, typer.Option(help="Flips and turns: all, mirror or none (all).")
-    ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="Best by: map50, map75 or map50_95 (map50).")
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            rich_help_panel="Length",
+            help="Length of the training in time, instead: 90s, 30m, 2h. The first steps"
+            " tell how many fit.",
+        ),
     ] = None,
     validate_every: Annotated[
-        int | None, typer.Option(help="Steps (about a seventh of the time).")
+        int | None,
+        typer.Option(
+            show_default="about a seventh of the time",
+            rich_help_panel="Length",
+            help="Steps between two validations.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random (0).")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, .. (auto).")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16 (auto).")] = None,
-    threads: Annotated[int | None, typer.Option(help="Of the CPU.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that cut crops.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            show_default="map50",
+            rich_help_panel="Length",
+            help="What the best weights are best by: map50, map75 or map50_95.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(show_default="16", rich_help_panel="Learning", help="Crops a step."),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(show_default="adamw", rich_help_panel="Learning", help="adamw or sgd."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            show_default="adamw 0.0015, sgd 0.02",
+            rich_help_panel="Learning",
+            help="Highest learning rate.",
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            show_default="adamw 0.05, sgd 0.0001",
+            rich_help_panel="Learning",
+            help="Weight decay, of all but norms and biases.",
+        ),
+    ] = None,
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option(
+            show_default="100",
+            rich_help_panel="Learning",
+            help="Steps over which the learning rate rises; at most a quarter of all.",
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.998",
+            rich_help_panel="Learning",
+            help="Decay of the averaged weights, which are the ones that are kept.",
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            show_default="10", rich_help_panel="Learning", help="Longest gradient; 0: no limit."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            show_default="0", rich_help_panel="Learning", help="Seed of everything random."
+        ),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            show_default="256",
+            rich_help_panel="Samples",
+            help="Side in pixels of the crops that the detector learns from.",
+        ),
+    ] = None,
+    crops_per_image: Annotated[
+        int | None,
+        typer.Option(
+            show_default="8",
+            rich_help_panel="Samples",
+            help="Most crops of an image in one turn through the data.",
+        ),
+    ] = None,
+    background: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.15",
+            rich_help_panel="Samples",
+            help="Share of the crops at places without an object.",
+        ),
+    ] = None,
+    scale_jitter: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.25",
+            rich_help_panel="Samples",
+            help="Half of the crops are scaled by up to 1 + this, or down by as much.",
+        ),
+    ] = None,
+    colour: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.2",
+            rich_help_panel="Samples",
+            help="Strength of the change of colours; 0: none.",
+        ),
+    ] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(
+            show_default="all",
+            rich_help_panel="Samples",
+            help="Flips and turns of the crops: all, mirror (left and right alone) or none.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            show_default="auto",
+            rich_help_panel="Machine",
+            help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...",
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            show_default="auto",
+            rich_help_panel="Machine",
+            help="auto (bf16 where the device computes in it), fp32 or bf16.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            show_default="all cores",
+            rich_help_panel="Machine",
+            help="CPU threads that compute; the same number makes a run repeatable.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            show_default="1 on a CPU, up to 8 beside a GPU",
+            rich_help_panel="Machine",
+            help="Threads that cut crops.",
+        ),
+    ] = None,
     cache_mb: Annotated[
-        float | None, typer.Option(help="Decoded images kept in memory, megabytes (2000).")
+        float | None,
+        typer.Option(
+            show_default="2000",
+            rich_help_panel="Machine",
+            help="Decoded images kept in memory, in megabytes.",
+        ),
     ] = None,
     max_megapixels: Annotated[
-        float | None, typer.Option(help="Larger images are refused (400).")
+        float | None,
+        typer.Option(
+            show_default="400",
+            rich_help_panel="Machine",
+            help="Larger images are refused by their header.",
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, as it was set.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew where --out holds a run.")
-    ] = False,
 ) -> None:
     """Train a detector from random weights on your images.
 

@@ -10,7 +10,7 @@ from smallobj.prediction.engine import (
     predict,
     stream,
 )
-from smallobj.prediction.inputs import ImageFiles, find_images
+from smallobj.prediction.inputs import ImageFiles, find_images, find_part
 from smallobj.prediction.part import part_path
 from smallobj.prediction.run import Skipped, Summary, check_out, predict_run, views_of
 
@@ -29,6 +29,7 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "find_images",
+    "find_part",
     "part_path",
     "predict",
     "predict_run",

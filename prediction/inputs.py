@@ -1,4 +1,4 @@
-"""Which images are to be predicted: a folder, one file, or a text file that lists them."""
+"""Which images are to be predicted: a folder, one file, a list of files, a part of a data set."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smallobj.boxes import InputError
-from smallobj.formats import list_images
+from smallobj.formats import list_images, read_labels
 from smallobj.formats.image_files import IMAGE_ENDINGS
 from smallobj.formats.image_ids import normal_id
 
@@ -40,6 +40,19 @@ def find_images(source: str | Path) -> ImageFiles:
     if source.suffix.lower() == LIST_ENDING:
         return _listed(source)
     return _checked(source.parent, [(normal_id(source.name), source)])
+
+
+def find_part(data: str | Path, split: str) -> ImageFiles:
+    """The images of a part of a labelled data set, under the ids that its labels use.
+
+    split: a part that the data set names, or a `.txt` with an image a line; see `read_labels`.
+    Raises InputError where the data set has no such part, or an image is missing.
+    """
+    labels = read_labels(Path(data), split=split)
+    pairs = list(zip(labels.table.images.ids, labels.paths, strict=True))
+    if not pairs:
+        raise InputError("no images in this part", file=data, field="split", value=split)
+    return _checked(labels.root or Path(data), pairs)
 
 
 def _listed(source: Path) -> ImageFiles:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from smallobj.boxes import InputError
-from smallobj.prediction import find_images
+from smallobj.datasets.shipped import DEEPPCB
+from smallobj.formats import read_labels
+from smallobj.prediction import find_images, find_part
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -84,3 +86,13 @@ def test_a_name_that_is_no_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
         find_images(tmp_path)
     str(caught.value).encode()
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_data_set_is_found_under_the_ids_of_its_labels() -> None:
+    files = find_part(DEEPPCB, "val")
+    labels = read_labels(DEEPPCB, split="val")
+    assert files.ids == labels.table.images.ids
+    assert len(files.ids) == 60
+    assert all(path.is_file() for path in files.paths)
+    with pytest.raises(InputError, match="test"):
+        find_part(DEEPPCB, "test")
