@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smallobj.cli.label_options import (
+    MOST_BOXES,
     CommonOption,
     ImagesOption,
     KindOption,
@@ -45,7 +46,9 @@ def evaluate(
     ] = "map50",
     max_detections: Annotated[
         int,
-        typer.Option(min=0, help="Boxes that count in each image, the best by score; 0: all."),
+        typer.Option(
+            min=0, max=MOST_BOXES, help="Boxes that count in each image, the best by score; 0: all."
+        ),
     ] = 100,
     ap: Annotated[
         str,

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smallobj.cli.label_options import RunKind, StrictOption
+from smallobj.cli.label_options import MOST_BOXES, RunKind, StrictOption
 from smallobj.cli.scored import run_repairs, tell
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ def fuse(
     max_detections: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Boxes kept in each image, the best by score; 0: all.", show_default="100"
+            min=0,
+            max=MOST_BOXES,
+            help="Boxes kept in each image, the best by score; 0: all.",
+            show_default="100",
         ),
     ] = None,
     recipe: Annotated[
@@ -111,7 +114,7 @@ def fuse(
     if recipe is not None:
         chosen, config = read_recipe(recipe).choose(models)
     elif config.weights is not None and len(config.weights) != len(loaded):
-        reason = f"{len(config.weights)} weights for {len(loaded)} runs"
+        reason = f"{len(config.weights)} weights for {_runs(len(loaded))}"
         raise InputError(reason, field="weights", value=weights)
     aligned = align_runs(loaded, classes=None if truth is None else truth.table.classes)
     fused, lifted = clip_scores(backends[backend]([aligned.tables[i] for i in chosen], config))
@@ -125,11 +128,14 @@ def fuse(
     if lifted:
         notes.append(f"{lifted} {'score' if lifted == 1 else 'scores'} above 1 cut to 1")
     tell([*run_repairs(loaded), *aligned.notes, *notes])
-    count = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     typer.echo(
-        f"{out}: {len(fused.images)} images, {len(fused)} boxes of {count},"
+        f"{out}: {len(fused.images)} images, {len(fused)} boxes of {_runs(len(chosen))},"
         f" {perf_counter() - start:.1f} s"
     )
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _config(given: dict) -> "FusionConfig":

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+MOST_BOXES = 1_000_000  # an image; a larger cap is a slip of the finger
+
 
 class Kind(StrEnum):
     """The kinds of labels, spelled out here so that --help need not import numpy."""

@@ -55,7 +55,7 @@ def read_scored(
     table = truth.table.take_images(aligned.positions)
     if not len(table) or (table.ignore is not None and table.ignore.all()):
         where = " in the images that every run holds" if common else ""
-        raise InputError(f"hold no boxes to find{where}", file=labels)
+        raise InputError(f"holds no boxes to find{where}", file=labels)
     repaired = [f"{labels}: {line}" for line in truth.repairs.lines()]
     tell([*repaired, *run_repairs(runs), *aligned.notes])
     return Scored(table, runs, aligned.tables)

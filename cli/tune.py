@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smallobj.cli.label_options import (
+    MOST_BOXES,
     CommonOption,
     ImagesOption,
     KindOption,
@@ -54,7 +55,10 @@ def tune(
         int, typer.Option(min=0, help="Decides how images are dealt and drawn at random.")
     ] = 0,
     max_detections: Annotated[
-        int, typer.Option(min=0, help="Boxes kept in each image, the best by score; 0: all.")
+        int,
+        typer.Option(
+            min=0, max=MOST_BOXES, help="Boxes kept in each image, the best by score; 0: all."
+        ),
     ] = 100,
     top: Annotated[int, typer.Option(min=1, help="Rows of the grid that are printed.")] = 10,
 ) -> None:

@@ -13,7 +13,14 @@ from smallobj.ensemble.config import FusionConfig
 from smallobj.formats import Run
 
 _METHOD = "wbf"
-_SETTINGS = ("iou", "skip", "conf_type", "max_detections", "allows_overflow")
+_NUMBER = ("a number", (int, float))
+_SETTINGS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "iou": _NUMBER,
+    "skip": _NUMBER,
+    "conf_type": ("a text", (str,)),
+    "max_detections": ("a whole number", (int,)),
+    "allows_overflow": ("true or false", (bool,)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +94,10 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe; raises InputError with file, field and value where it is at fault."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is not TOML: not UTF-8 text", file=path) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"is not TOML: {error}", file=path) from error
     if content.get("method") != _METHOD:
@@ -100,6 +109,10 @@ def read_recipe(path: Path) -> Recipe:
         )
     models = _models(path, content.get("model"))
     settings = {name: content[name] for name in _SETTINGS if name in content}
+    for name, value in settings.items():
+        expected, types = _SETTINGS[name]
+        if type(value) not in types:
+            raise InputError(f"has to be {expected}", file=path, field=name, value=value)
     settings.setdefault("max_detections", None)
     try:
         config = FusionConfig(weights=tuple(weight for _, weight in models), **settings)
@@ -109,7 +122,7 @@ def read_recipe(path: Path) -> Recipe:
             metric=content.get("metric"),
             scores=content.get("scores", {}),
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InputError(str(error), file=path) from error
 
 

@@ -13,7 +13,7 @@ from smallobj.formats.challenge import DECIMALS, labels_of
 from smallobj.formats.class_names import read_names
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_files import locate_images
-from smallobj.formats.image_ids import natural_key, normal_id
+from smallobj.formats.image_ids import id_fault, natural_key, normal_id
 from smallobj.formats.json_rows import (
     collector_paused,
     load_json,
@@ -21,7 +21,7 @@ from smallobj.formats.json_rows import (
 )
 from smallobj.formats.output import Output
 from smallobj.formats.raw import ImageId, RawLabels, Request
-from smallobj.formats.values import Wrong, number_fault
+from smallobj.formats.values import LARGEST_NUMBER, Wrong, number_fault
 
 LOOKED_FOR = "COCO JSON (images, annotations, categories)"
 
@@ -225,14 +225,14 @@ def _unique_images(place: Path, images: _Numbered[_Image], faults: Faults) -> li
     for number, image in images:
         item = f"images[{number}]"
         name = normal_id(image.file_name)
+        wrong_name = id_fault(name)
         if image.id in by_id:
             reason = "image id stands twice"
             faults.add("duplicate image", reason, file=place, item=item, field="id", value=image.id)
-        elif name in names or not name:
-            reason = "file name stands twice" if name else "file name is empty"
-            faults.add(
-                "duplicate image", reason, file=place, item=item, field="file_name", value=name
-            )
+        elif name in names or wrong_name is not None:
+            kind = "image id" if wrong_name else "duplicate image"
+            reason = wrong_name or "file name stands twice"
+            faults.add(kind, reason, file=place, item=item, field="file_name", value=name)
         else:
             names.add(name)
             by_id[image.id] = image
@@ -279,6 +279,8 @@ def _known(
             reason, kind, field = "no such image", "unknown image", "image_id"
         elif annotation.category_id not in class_ids:
             reason, kind, field = "unknown class", "unknown class", "category_id"
+        elif max(map(abs, annotation.bbox)) > LARGEST_NUMBER:
+            reason, kind, field = f"is beyond {LARGEST_NUMBER:g}", "not a number", "bbox"
         else:
             kept.append((number, annotation))
             continue

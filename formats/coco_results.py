@@ -11,11 +11,11 @@ import numpy as np
 from smallobj.boxes import BoxTable, InputError, xyxy_to_xywh
 from smallobj.formats.challenge import DECIMALS
 from smallobj.formats.coco import number_list_fault, wrong_value
-from smallobj.formats.image_ids import match_ids, normal_id
+from smallobj.formats.image_ids import id_fault, match_ids, normal_id
 from smallobj.formats.json_rows import JsonRows, collector_paused, load_json
 from smallobj.formats.labels import Labels
 from smallobj.formats.raw import ImageId
-from smallobj.formats.values import LARGEST_CLASS, Wrong, number_fault
+from smallobj.formats.values import LARGEST_CLASS, LARGEST_NUMBER, Wrong, number_fault
 
 
 class _Result(msgspec.Struct, gc=False):
@@ -80,12 +80,12 @@ def coco_image_ids(ids: Sequence[str], labels: Labels | None, out: Path) -> tupl
     if labels is None:
         return tuple(_as_number(image_id, out) for image_id in ids)
     if labels.source_image_ids is None:
-        reason = f"are {labels.kind} labels: only COCO labels have image ids"
+        reason = f"holds {labels.kind} labels; only COCO labels have image ids"
         raise InputError(reason, file=labels.path)
     index = match_ids(ids, labels.table.images.ids, wanted_file=out, given_file=labels.path)
     missing = np.flatnonzero(index < 0)
     if len(missing):
-        reason = f"lack {len(missing)} of {len(ids)} images: their COCO image ids are not known"
+        reason = f"lacks {len(missing)} of {len(ids)} images: their COCO image ids are not known"
         raise InputError(reason, file=labels.path, item=ids[missing[0]])
     return tuple(labels.source_image_ids[i] for i in index)
 
@@ -138,6 +138,9 @@ def _check_results(
             raise InputError(
                 "score is outside 0 to 1", file=path, item=item, field="score", value=result.score
             )
+        if max(map(abs, result.bbox)) > LARGEST_NUMBER:
+            reason = f"is beyond {LARGEST_NUMBER:g}"
+            raise InputError(reason, file=path, item=item, field="bbox", value=list(result.bbox))
         known = result.category_id in class_ids if class_ids else None
         if known is False or not 0 <= result.category_id <= LARGEST_CLASS:
             raise InputError(
@@ -154,10 +157,12 @@ def _image_names(path: Path, own: Sequence[ImageId], labels: Labels | None) -> l
     if labels is not None and labels.source_image_ids is not None:
         names = dict(zip(labels.source_image_ids, labels.table.images.ids, strict=True))
     ids = [names.get(image_id) or normal_id(str(image_id)) for image_id in own]
-    seen = {""}
+    seen: set[str] = set()
     for given, image_id in zip(own, ids, strict=True):
+        reason = id_fault(image_id)
         if image_id in seen:
-            reason = f"two ids of the image {image_id}" if image_id else "is empty"
+            reason = f"second id of the image {image_id}"
+        if reason is not None:
             raise InputError(reason, file=path, field="image_id", value=given)
         seen.add(image_id)
     return ids

@@ -138,7 +138,8 @@ def _locate_given(ids: Sequence[str], images: Path, labels: Path) -> Located:
     if not count:
         raise no_images(images)
     raise InputError(
-        f"none of its {count} images is named in {labels} (labels of another data set?)",
+        f"none of its {count} images is named in the labels (labels of another data set?);"
+        f" {labels} has {ids[0]}",
         file=images,
     )
 

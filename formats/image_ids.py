@@ -36,6 +36,17 @@ def normal_id(text: str) -> str:
     return normal
 
 
+def id_fault(image_id: str) -> str | None:
+    """What is wrong with an image id in normal form; None where nothing is."""
+    if not image_id:
+        return "image name is empty"
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:  # a lone surrogate: JSON can spell it, no file can hold it
+        return "image name is not Unicode text"
+    return None
+
+
 def match_ids(
     wanted: Sequence[str],
     given: Sequence[str],

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array, InputError
 from smallobj.formats.faults import Faults
-from smallobj.formats.image_ids import normal_id
-from smallobj.formats.values import Wrong, class_fault, number_fault
+from smallobj.formats.image_ids import id_fault, normal_id
+from smallobj.formats.values import LARGEST_NUMBER, Wrong, class_fault, number_fault
 
 LABEL_FIELDS = ("class", "x", "y", "w", "h")
 RUN_FIELDS = (*LABEL_FIELDS, "score")
@@ -74,8 +74,8 @@ def read_rows(
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _walk(path, content, fields, class_ids, faults)
     # Rows hold numbers only, so every quotation mark belongs to a key: fewer keys are duplicates.
-    unique = content.count(b'"') == 2 * len(ids) == 2 * len(set(ids)) and "" not in ids
-    if not unique or not _all_right(rows, fields, class_ids):
+    unique = content.count(b'"') == 2 * len(ids) == 2 * len(set(ids))
+    if not unique or any(map(id_fault, ids)) or not _all_right(rows, fields, class_ids):
         return _walk(path, content, fields, class_ids, faults)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     return JsonRows(
@@ -130,7 +130,7 @@ def _decode(content: bytes, fields: tuple[str, ...]) -> tuple[list[str], NDArray
 
 
 def _all_right(rows: Array, fields: tuple[str, ...], class_ids: Collection[int] | None) -> bool:
-    if not np.isfinite(rows).all():
+    if not (np.abs(rows) <= LARGEST_NUMBER).all():  # NaN is neither
         return False
     used = np.unique(rows[:, 0])
     if any(class_fault(value, class_ids) for value in used.tolist()):
@@ -159,8 +159,9 @@ def _walk(
     good: list[tuple[int, int, list[float]]] = []
     for key, rows in images.pairs:
         image_id = normal_id(key)
-        if not image_id:
-            faults.add("image id", "image name is empty", file=path, item=key)
+        wrong_id = id_fault(image_id)
+        if wrong_id is not None:
+            faults.add("image id", wrong_id, file=path, item=key)
             continue
         if image_id in ids:
             faults.add("duplicate image", "image stands twice in the file", file=path, item=key)

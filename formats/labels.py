@@ -39,6 +39,9 @@ FORMATS: dict[str, Format] = {
 }
 
 
+_WHOLE_FILES = ("challenge", "coco")  # formats whose every file is one data set
+
+
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """Labels of a data set, and where its images lie."""
@@ -157,6 +160,14 @@ def find_labels(data: Path, kind: str | None, request: Request) -> tuple[str, Pa
     """
     if not data.exists():
         raise InputError("no such file or folder", file=data)
+    kind, place = _find_labels(data, kind, request)
+    if request.split is not None and kind in _WHOLE_FILES and data.is_file():
+        reason = "one file has no parts of its own; a .txt can list images"
+        raise InputError(reason, file=data, field="split", value=request.split)
+    return kind, place
+
+
+def _find_labels(data: Path, kind: str | None, request: Request) -> tuple[str, Path]:
     if kind is not None:
         _format(kind)
         places = FORMATS[kind].find(data, request) or ([data] if data.is_file() else [])
@@ -220,8 +231,10 @@ def _listed(file: Path, raw: RawLabels) -> Sequence[int]:
     """Positions of the images that a text file names, one a line, in the order of the labels."""
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=file) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=file) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", file=file) from error
     wanted = list(dict.fromkeys(normal_id(line.strip()) for line in lines if line.strip()))
     if not wanted:
         raise InputError("names no images", file=file)

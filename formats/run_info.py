@@ -44,8 +44,10 @@ def read_run_info(path: Path) -> RunInfo:
     """Read the TOML file; raises InputError with file, field and value where it is at fault."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", file=path) from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is not TOML: not UTF-8 text", file=path) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"is not TOML: {error}", file=path) from error
     for name in ("model", "classes"):

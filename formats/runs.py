@@ -160,4 +160,4 @@ def _table(
 
 def _refuse_labels(path: Path, content: bytes) -> None:
     if content.lstrip()[:1] == b"{" and b'"annotations"' in content:
-        raise InputError("are COCO labels, not predictions", file=path)
+        raise InputError("holds COCO labels, not predictions", file=path)

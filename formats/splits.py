@@ -26,7 +26,8 @@ def split_folds(
     unit = np.array([member_of[name] for name in names], np.int64)
     if folds < 2 or len(member_of) < folds:
         what = "images" if groups is None else "groups"
-        raise InputError(f"{len(member_of)} {what} cannot be dealt into folds", value=folds)
+        reason = f"{len(member_of)} {what} are too few" if folds >= 2 else "has to be at least 2"
+        raise InputError(reason, field="folds", value=folds)
     fold_of_unit = _deal(_traits(table, unit, len(member_of)), folds, np.random.default_rng(seed))
     return fold_of_unit[unit]
 

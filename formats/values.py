@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 LARGEST_CLASS = 9_999  # without names: a larger id is a number in the wrong place
+LARGEST_NUMBER = 1e9  # pixels beyond it are in no image, and their sums may overflow
 
 
 class Wrong(NamedTuple):
@@ -22,10 +23,7 @@ def number_fault(value: object) -> str | None:
         return "value is missing"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "is not a number"
-    try:
-        return None if math.isfinite(value) else "is not a finite number"
-    except OverflowError:
-        return "is not a finite number"
+    return _size_fault(value)
 
 
 def class_fault(value: float, class_ids: Collection[int] | None) -> str | None:
@@ -49,7 +47,16 @@ def parse_number(text: str) -> tuple[float, str | None]:
         return 0.0, "is not a number"
     if "_" in text:  # Python's own grouping of digits
         return 0.0, "is not a number"
-    return (value, None) if math.isfinite(value) else (0.0, "is not a finite number")
+    reason = _size_fault(value)
+    return (value, None) if reason is None else (0.0, reason)
+
+
+def _size_fault(value: float) -> str | None:
+    if abs(value) <= LARGEST_NUMBER:
+        return None
+    if isinstance(value, int) or math.isfinite(value):
+        return f"is beyond {LARGEST_NUMBER:g}"
+    return "is not a finite number"
 
 
 def _listed(class_ids: Collection[int]) -> str:

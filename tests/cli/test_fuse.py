@@ -143,7 +143,7 @@ def test_a_recipe_names_the_model_that_is_missing(
     ("arguments", "said"),
     [
         ((), "no runs given"),
-        (("{one}", "--weights", "1,2"), "field weights: 2 weights for 1 runs, got 1,2"),
+        (("{one}", "--weights", "1,2"), "field weights: 2 weights for 1 run, got 1,2"),
         (("{one}", "{two}", "--weights", "a,2"), "field weights"),
         (("{one}", "{two}", "--weights=-1,2"), "weights"),
         (("{one}", "--iou", "1.5"), "iou is a number from 0 to 1, not 1.5"),

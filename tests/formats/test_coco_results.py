@@ -135,10 +135,10 @@ def test_images_take_the_ids_of_the_labels(
     write_run(tmp_path / "r.json", table, info, kind="coco", labels=labels)
     assert json.loads((tmp_path / "r.json").read_text())[0]["image_id"] == 12
     other = table_of({"000000000012.jpg": [], "8.jpg": [(0, 1, 1, 9, 9, 0.5)]})
-    with pytest.raises(InputError, match=r"labels.json: item 8.jpg: lack 1 of 2 images"):
+    with pytest.raises(InputError, match=r"labels.json: item 8.jpg: lacks 1 of 2 images"):
         write_run(tmp_path / "s.json", other, info, kind="coco", labels=labels)
     write_labels(table_of({"8.jpg": []}), tmp_path / "truth", "challenge")
-    with pytest.raises(InputError, match="truth: are challenge labels: only COCO labels"):
+    with pytest.raises(InputError, match="truth: holds challenge labels; only COCO labels"):
         write_run(
             tmp_path / "s.json", other, info, kind="coco", labels=read_labels(tmp_path / "truth")
         )
@@ -149,7 +149,7 @@ def test_two_ids_of_one_image_are_refused(labels: Labels, tmp_path: Path, text_f
     result = {"category_id": 5, "bbox": [1, 2, 3, 4], "score": 0.25}
     results = [{"image_id": i, **result} for i in (7, "000000000007.jpg")]
     path = text_file(tmp_path / "run.json", json.dumps(results))
-    with pytest.raises(InputError, match=r"two ids of the image 000000000007\.jpg"):
+    with pytest.raises(InputError, match=r"second id of the image 000000000007\.jpg"):
         read_run(path, labels=labels)
 
 

@@ -49,11 +49,11 @@ def test_as_many_folds_as_images_leave_one_out() -> None:
 
 def test_folds_that_cannot_be_filled_are_refused() -> None:
     table = random_table(4, 0)
-    with pytest.raises(InputError, match="4 images cannot be dealt into folds, got 5"):
+    with pytest.raises(InputError, match="field folds: 4 images are too few, got 5"):
         split_folds(table, 5, seed=0)
-    with pytest.raises(InputError, match="cannot be dealt into folds, got 1"):
+    with pytest.raises(InputError, match="has to be at least 2, got 1"):
         split_folds(table, 1, seed=0)
-    with pytest.raises(InputError, match="1 groups cannot"):
+    with pytest.raises(InputError, match="1 groups are too few"):
         split_folds(table, 2, seed=0, groups=["a"] * 4)
     with pytest.raises(ValueError, match="1 groups for 4 images"):
         split_folds(table, 2, seed=0, groups=["a"])
