@@ -156,7 +156,7 @@ def train(
     lr: Annotated[
         float | None,
         typer.Option(
-            show_default="adamw 0.0015, sgd 0.02",
+            show_default="adamw 0.004, sgd 0.02",
             rich_help_panel="Learning",
             help="Highest learning rate.",
         ),

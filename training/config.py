@@ -14,7 +14,7 @@ from smallobj.datasets import CropConfig
 from smallobj.evaluation import METRICS
 
 DEFAULT_STEPS = 4000
-RATES = {"adamw": 1.5e-3, "sgd": 0.02}  # learning rates of the optimizers where none is given
+RATES = {"adamw": 4e-3, "sgd": 0.02}  # learning rates of the optimizers where none is given
 DECAYS = {"adamw": 0.05, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
 FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
