@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,19 +12,24 @@ from smallobj.cli.label_options import (
     SplitOption,
     StrictOption,
 )
-from smallobj.cli.scored import run_repairs, tell
+from smallobj.cli.scored import counted, run_repairs, tell
+
+if TYPE_CHECKING:
+    from smallobj.boxes import BoxTable
 
 
 def convert(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="Labels, a folder in a known layout or a file; or a run's file."
+            metavar="DATA", help="Labels (a folder in a known layout, or a file) or a run's file."
         ),
     ],
     out: Annotated[
         Path,
-        typer.Argument(help="What is written: a file (challenge, coco) or a folder (yolo, voc)."),
+        typer.Argument(
+            metavar="OUT", help="What is written: a file (challenge, coco) or a folder (yolo, voc)."
+        ),
     ],
     *,
     to: Annotated[
@@ -45,16 +50,16 @@ def convert(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="For a run: COCO labels, whose image ids and class ids COCO results use."
+            help="For a run: COCO labels that say which images and classes the numbers in COCO"
+            " results mean."
         ),
     ] = None,
     strict: StrictOption = False,
 ) -> None:
     """Write labels, or the predictions of a run, in another format.
 
-    Files of class names and images go where the format wants them: yolo and voc folders get links
-    to the images (--copy-images for a folder that is to travel), challenge gets NAME.names. A run
-    gets NAME.run.toml beside it.
+    yolo and voc folders get links to the images (--copy-images for a folder that is to travel).
+    Challenge labels get their class names beside them in NAME.names, runs in NAME.run.toml.
 
     Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
 
@@ -109,8 +114,7 @@ def _convert_labels(
         voc_origin=voc_origin,
     )
     tell([*labels.repairs.lines(), *notes])
-    found = f"{len(labels.table.images)} images, {len(labels.table)} boxes"
-    typer.echo(f"{labels.kind} to {to.value}: {found} read, written to {out}")
+    typer.echo(f"{labels.kind} to {to.value}: {_found(labels.table)} read, written to {out}")
 
 
 def _convert_run(path: Path, out: Path, to: Kind, *, labels: Path | None, strict: bool) -> None:
@@ -130,6 +134,8 @@ def _convert_run(path: Path, out: Path, to: Kind, *, labels: Path | None, strict
         info = RunInfo(model=runs[0].name, classes=table.classes)
     notes = write_run(out, table, replace(info, classes=table.classes), kind=to.value, labels=truth)
     tell([*run_repairs(runs), *aligned.notes, *notes])
-    typer.echo(
-        f"run to {to.value}: {len(table.images)} images, {len(table)} boxes read, written to {out}"
-    )
+    typer.echo(f"run to {to.value}: {_found(table)} read, written to {out}")
+
+
+def _found(table: "BoxTable") -> str:
+    return f"{counted(len(table.images), 'image')}, {counted(len(table), 'box')}"

@@ -12,7 +12,7 @@ from smallobj.cli.label_options import (
     OriginOption,
     SplitOption,
 )
-from smallobj.cli.scored import tell
+from smallobj.cli.scored import counted, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def stats(
     voc_origin: OriginOption = 1,
     json_file: JsonOption = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+        Path | None, typer.Option(metavar="FILE", help="Also draw it to FILE: .png, .svg or .pdf.")
     ] = None,
 ) -> None:
     """Count classes, box sizes and ratios, empty images and image sizes.
@@ -166,12 +166,11 @@ def _print_faults(checked: "Checked", console: "Console") -> None:
             severity = Text(fault.severity, style=colour[fault.severity])
             table.add_row(severity, *(Text("" if c is None else str(c)) for c in cells))
         console.print(table)
-    kind = checked.kind or "labels"
-    console.print(
-        f"{kind}: {checked.images} images, {checked.boxes} boxes; {checked.count('error')} errors,"
-        f" {checked.count('warning')} warnings, {checked.count('notice')} notices",
-        highlight=False,
+    found = f"{counted(checked.images, 'image')}, {counted(checked.boxes, 'box')}"
+    faults = ", ".join(
+        counted(checked.count(severity), severity) for severity in ("error", "warning", "notice")
     )
+    console.print(f"{checked.kind or 'labels'}: {found}; {faults}", highlight=False)
 
 
 def _print_statistics(statistics: "Statistics", labels: "Labels", console: "Console") -> None:
@@ -201,8 +200,9 @@ def _statistics_lines(statistics: "Statistics", labels: "Labels") -> list[str]:
     more = f", and {len(sizes) - 8} other sizes" if len(sizes) > 8 else ""
     empty = statistics.empty_images
     some = f" ({', '.join(empty[:5])}{', …' if len(empty) > 5 else ''})" if empty else ""
+    where = f"images in {labels.root}" if labels.root else "no image folder found"
     lines = [
-        f"labels           {labels.kind}, images in {labels.root or 'no folder that was found'}",
+        f"labels           {labels.kind}, {where}",
         f"images           {statistics.images}, {len(empty)} without boxes{some}",
         f"boxes an image   {_percentiles(statistics.boxes_per_image, 0)}",
         f"side, px         {_percentiles(statistics.side, 1)}",

@@ -15,7 +15,7 @@ from smallobj.cli.label_options import (
     SplitOption,
     StrictOption,
 )
-from smallobj.cli.scored import read_scored
+from smallobj.cli.scored import counted, read_scored
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from smallobj.formats import Run
 
 
+_ONE_LINE = 110  # columns that a row of the first table needs with its intervals
+
+
 def evaluate(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Runs to score: challenge JSON or COCO results."),
+        typer.Argument(metavar="RUN", help="Runs to score: challenge JSON or COCO results."),
     ] = None,
     *,
     labels: LabelsOption,
@@ -74,7 +77,7 @@ def evaluate(
 ) -> None:
     """Score runs against labels: mean average precision, by size and by class.
 
-    What the numbers are is told in docs/metric.md. Of several runs, each is compared with the
+    docs/metric.md explains the numbers. Of several runs, each is compared with the
     first on the same draws of images.
 
     Example: smallobj evaluate runs/a.json runs/b.json --labels photos/val --json scores.json
@@ -117,7 +120,7 @@ def evaluate(
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file has no edge to break lines at
-    for table in _tables(scored.runs, scores, metric):
+    for table in _tables(scored.runs, scores, metric, narrow=console.width < _ONE_LINE):
         console.print(table)
 
 
@@ -128,40 +131,50 @@ def _named(runs: "Sequence[Run]", scores: "Sequence[RunScore]") -> list[dict[str
     ]
 
 
-def _tables(runs: "Sequence[Run]", scores: "Sequence[RunScore]", metric: str) -> "list[Table]":
+def _tables(
+    runs: "Sequence[Run]", scores: "Sequence[RunScore]", metric: str, *, narrow: bool
+) -> "list[Table]":
     names = [run.name for run in runs]
     evaluations = [score.evaluation for score in scores]
     tables = [
-        _overall(names, scores, metric),
+        _overall(names, scores, narrow=narrow),
         _parts("size (sqrt of area)", names, evaluations, metric, lambda e: e.by_size),
         _parts("class", names, evaluations, metric, lambda e: e.by_class),
     ]
+    if scores[-1].above_first:
+        tables.insert(1, _compared(names, scores, metric))
     if scores[0].coco is not None:
         tables.append(_coco(names, scores))
     return tables
 
 
-def _overall(names: Sequence[str], scores: "Sequence[RunScore]", metric: str) -> "Table":
+def _overall(names: Sequence[str], scores: "Sequence[RunScore]", *, narrow: bool) -> "Table":
     from smallobj.evaluation import METRICS
 
     first = scores[0].evaluation
-    compared = bool(scores[-1].above_first)
-    table = _table("run", *METRICS, "recall50", "boxes", "over the cap")
-    if compared:
-        table.add_column(f"{metric} above the first", justify="right")
+    capped = any(score.evaluation.dropped for score in scores)
+    table = _table("run", *METRICS, "recall50", "boxes", *(["over the cap"] if capped else []))
+    for column in table.columns[1:]:
+        column.no_wrap = True  # a long name gives way
     for name, score in zip(names, scores, strict=True):
         cells = [
-            _number(getattr(score.evaluation, one)) + _interval(score.intervals.get(one))
+            _number(getattr(score.evaluation, one)) + _beside(score.intervals.get(one), narrow)
             for one in METRICS
         ]
-        counts = [str(score.evaluation.detections), str(score.evaluation.dropped)]
-        cells += [_number(score.evaluation.overall.recall50), *counts]
-        if compared:
-            above = score.above_first.get(metric)
-            cells.append("" if above is None else f"{above.mean:+.4f}" + _interval(above, "+"))
-        table.add_row(_text(name), *cells)
+        cells += [_number(score.evaluation.overall.recall50), str(score.evaluation.detections)]
+        table.add_row(_text(name), *cells, *([str(score.evaluation.dropped)] if capped else []))
     ignored = f", {first.ignored_boxes} ignored regions" if first.ignored_boxes else ""
-    table.caption = f"{first.overall.boxes} true boxes in {first.images} images{ignored}"
+    boxes, images = counted(first.overall.boxes, "true box"), counted(first.images, "image")
+    table.caption = f"{boxes} in {images}{ignored}"
+    return table
+
+
+def _compared(names: Sequence[str], scores: "Sequence[RunScore]", metric: str) -> "Table":
+    """What each run has above the first one."""
+    table = _table("run", f"{metric} above {names[0]}", "95 % interval")
+    for name, score in zip(names[1:], scores[1:], strict=True):
+        above = score.above_first[metric]
+        table.add_row(_text(name), f"{above.mean:+.4f}", f"{above.low:+.4f} to {above.high:+.4f}")
     return table
 
 
@@ -204,8 +217,8 @@ def _table(first: str, *columns: str) -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
-    table.add_column(first)
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left", padding=(0, 1, 0, 0))
+    table.add_column(first, overflow="fold")
     for column in columns:
         table.add_column(_text(column), justify="right")
     return table
@@ -221,7 +234,9 @@ def _number(value: float) -> str:
     return "-" if value != value else f"{value:.4f}"  # noqa: PLR0124 - NaN: nothing to find
 
 
-def _interval(interval: Any, sign: str = "") -> str:
+def _beside(interval: Any, narrow: bool) -> str:
+    """An interval behind its number, or below it where there is no room."""
     if interval is None:
         return ""
-    return f" ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+    text = f"{interval.low:.3f} to {interval.high:.3f}"
+    return f"\n{text}" if narrow else f" ({text})"

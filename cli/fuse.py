@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smallobj.cli.label_options import MOST_BOXES, RunKind, StrictOption
-from smallobj.cli.scored import run_repairs, tell
+from smallobj.cli.scored import counted, run_repairs, tell
 
 if TYPE_CHECKING:
     from smallobj.ensemble import FusionConfig
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def fuse(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN...", help="Runs to fuse: challenge JSON or COCO results."),
+        typer.Argument(metavar="RUN", help="Runs to fuse: challenge JSON or COCO results."),
     ] = None,
     *,
     out: Annotated[Path, typer.Option(help="The fused run that is written, a .json file.")],
@@ -63,8 +63,8 @@ def fuse(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="COCO labels, whose image ids and class ids COCO results use. Results that are"
-            " read call images by the file names in there."
+            help="COCO labels that say which images and classes the numbers in COCO results mean,"
+            " where results are read or written."
         ),
     ] = None,
     backend: Annotated[
@@ -75,7 +75,7 @@ def fuse(
 ) -> None:
     """Fuse the runs of several models on the same images into one, by weighted boxes fusion.
 
-    Beside OUT goes NAME.run.toml, which says what was fused.
+    Writes NAME.run.toml beside OUT, which says what was fused.
 
     Example: smallobj fuse runs/*.json --out fused.json --weights 2,1
     """
@@ -114,7 +114,7 @@ def fuse(
     if recipe is not None:
         chosen, config = read_recipe(recipe).choose(models)
     elif config.weights is not None and len(config.weights) != len(loaded):
-        reason = f"{len(config.weights)} weights for {_runs(len(loaded))}"
+        reason = f"{len(config.weights)} weights for {counted(len(loaded), 'run')}"
         raise InputError(reason, field="weights", value=weights)
     aligned = align_runs(loaded, classes=None if truth is None else truth.table.classes)
     fused, lifted = clip_scores(backends[backend]([aligned.tables[i] for i in chosen], config))
@@ -126,16 +126,12 @@ def fuse(
     )
     notes = write_run(out, fused, info, kind=to.value, labels=truth)
     if lifted:
-        notes.append(f"{lifted} {'score' if lifted == 1 else 'scores'} above 1 cut to 1")
+        notes.append(f"{counted(lifted, 'score')} above 1 cut to 1")
     tell([*run_repairs(loaded), *aligned.notes, *notes])
     typer.echo(
-        f"{out}: {len(fused.images)} images, {len(fused)} boxes of {_runs(len(chosen))},"
-        f" {perf_counter() - start:.1f} s"
+        f"{out}: {counted(len(fused.images), 'image')}, {counted(len(fused), 'box')}"
+        f" of {counted(len(chosen), 'run')}, {perf_counter() - start:.1f} s"
     )
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _config(given: dict) -> "FusionConfig":

@@ -62,7 +62,7 @@ OriginOption = Annotated[
 StrictOption = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Stop at boxes of faulty geometry, which are else repaired or dropped."
+        "--strict", help="Stop at boxes of faulty geometry instead of repairing or dropping them."
     ),
 ]
 CommonOption = Annotated[

@@ -66,6 +66,13 @@ def run_repairs(runs: "Sequence[Run]") -> list[str]:
     return [f"{run.path}: {line}" for run in runs for line in run.repairs.lines()]
 
 
+def counted(count: int, one: str) -> str:
+    """A number of things in words: `1 box`, `2 boxes`."""
+    if count == 1:
+        return f"1 {one}"
+    return f"{count} {one}{'es' if one.endswith('x') else 's'}"
+
+
 def tell(lines: Sequence[str]) -> None:
     """Print notes on stderr, where they do not mix with results."""
     for line in lines:

@@ -28,7 +28,7 @@ def tune(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Runs of the models to fuse, on labelled images: challenge JSON or COCO results.",
         ),
     ] = None,
@@ -101,11 +101,13 @@ def tune(
     write_grid(grid_path(out), tuning)
     write_recipe(out, tuning.recipe())
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file has no edge to break lines at
     console.print(_best_rows(tuning, top))
     console.print(_summary(tuning))
     for line in _verdict(tuning):
         typer.echo(line)
-    typer.echo(f"{out}: the recipe; {grid_path(out)}: all {len(tuning.settings)} rows")
+    typer.echo(f"{out}: the recipe; {grid_path(out)}: all {len(tuning.settings)} settings tried")
 
 
 def _tune(
@@ -151,9 +153,10 @@ def _best_rows(tuning: "Tuning", top: int) -> "Table":
 
     from smallobj.ensemble import best_settings, setting_name
 
-    table = Table(title=Text(f"weights: {', '.join(tuning.models)}"), box=SIMPLE)
+    title = f"Best settings; weights are of {', '.join(tuning.models)}"
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("what", "iou", "skip", "conf_type", "weights"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name != "what")
     for name in ("all images", "folds"):
         table.add_column(f"{tuning.metric}\n{name}", justify="right")
     for setting in best_settings(tuning)[:top]:
@@ -179,7 +182,8 @@ def _summary(tuning: "Tuning") -> "Table":
 
     folds = tuning.held_out.shape[1]
     single = tuning.best_single
-    table = Table(title=f"{tuning.metric}, mean over {folds} folds", box=SIMPLE)
+    title = f"{tuning.metric}, mean over {folds} folds"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("")
     table.add_column("out of fold", justify="right")
     table.add_column("in fold", justify="right")

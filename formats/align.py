@@ -93,11 +93,17 @@ def _note_scored(
     held, count = len(_held_by_all(indices)), len(indices[0])
     if common and not held:
         raise InputError("no image of the labels is in every run", file=runs[0].path)
+    lacking = [run for run, index in zip(runs, indices, strict=True) if (index < 0).any()]
     if common:
         notes.append(f"only the images that every run holds count: {held} of {count}")
+        notes += [
+            f"{run.path}: COCO results name no image without boxes, so none of those counts"
+            for run in lacking
+            if run.kind == "coco"
+        ]
     else:
         _note_missing(runs, indices, notes)
-        if 0 < held < count:
+        if held and any(run.kind != "coco" for run in lacking):
             notes.append(f"--common scores only the {_number_of(held)} that every run holds")
     for run, index in zip(runs, indices, strict=True):
         left_out = len(run.table.images) - int((index >= 0).sum())

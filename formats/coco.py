@@ -48,8 +48,8 @@ class _Annotation(msgspec.Struct, gc=False):
 
 class _Labels(msgspec.Struct):
     images: list[_Image]
-    annotations: list[_Annotation]
     categories: list[_Category]
+    annotations: list[_Annotation] = []  # COCO's lists of test images have none
 
 
 _T = TypeVar("_T", _Image, _Category, _Annotation)
@@ -77,12 +77,12 @@ def find(data: Path, request: Request) -> list[Path]:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a file holds COCO labels."""
+    """Whether a file holds COCO labels, or COCO's list of the images of a test."""
     with path.open("rb") as stream:
         if not stream.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
             return False
-    found = set(re.findall(rb'"(annotations|categories|images)"\s*:\s*\[', path.read_bytes()))
-    return {b"annotations", b"categories", b"images"} <= found
+    found = set(re.findall(rb'"(categories|images)"\s*:\s*\[', path.read_bytes()))
+    return {b"categories", b"images"} <= found
 
 
 def read(place: Path, request: Request, faults: Faults) -> RawLabels:
@@ -170,6 +170,8 @@ def _decode(place: Path, content: bytes, faults: Faults) -> _Content:
 
 def _walk(place: Path, content: Any, faults: Faults) -> _Content:
     """The same from a file with a fault: each part alone, faulty ones reported and left out."""
+    if isinstance(content, dict):
+        content = {"annotations": [], **content}
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise InputError("COCO labels need this as a list", file=place, field=name)

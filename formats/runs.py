@@ -30,6 +30,7 @@ class Run:
 
     name: str  # the file's name without its ending
     path: Path
+    kind: str  # one of RUN_KINDS; "coco" names no image without boxes
     table: BoxTable  # with scores
     info: RunInfo | None  # None where no TOML lies beside
     repairs: Repairs
@@ -50,7 +51,8 @@ def read_run(path: Path, *, labels: Labels | None = None, strict: bool = False) 
     info = read_run_info(info_path) if info_path.is_file() else None
     class_ids = None if info is None else frozenset(info.classes.source_ids)
     faults = Stop(strict=strict)
-    if content.lstrip()[:1] == b"[":
+    kind = "coco" if content.lstrip()[:1] == b"[" else "challenge"
+    if kind == "coco":
         rows = read_results(path, content, class_ids, labels)
     else:
         _refuse_labels(path, content)
@@ -59,7 +61,7 @@ def read_run(path: Path, *, labels: Labels | None = None, strict: bool = False) 
         raise InputError("holds no predictions", file=path)
     classes = numbered_classes(rows.rows[:, 0]) if info is None else info.classes
     table, repairs = _table(path, rows, classes, faults)
-    return Run(name=path.stem, path=path, table=table, info=info, repairs=repairs)
+    return Run(name=path.stem, path=path, kind=kind, table=table, info=info, repairs=repairs)
 
 
 def read_runs(
@@ -159,5 +161,5 @@ def _table(
 
 
 def _refuse_labels(path: Path, content: bytes) -> None:
-    if content.lstrip()[:1] == b"{" and b'"annotations"' in content:
+    if content.lstrip()[:1] == b"{" and b'"categories"' in content:
         raise InputError("holds COCO labels, not predictions", file=path)

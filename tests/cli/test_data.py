@@ -93,7 +93,7 @@ def test_convert_writes_runs_too(tmp_path: Path, capsys: Capture) -> None:
     assert run("convert", run_file, coco, "--to", "coco", "--labels", labels) == 0
     told = capsys.readouterr()
     assert told.err == "note: 1 image without boxes does not stand in COCO results\n"
-    assert told.out == f"run to coco: 2 images, 1 boxes read, written to {coco}\n"
+    assert told.out == f"run to coco: 2 images, 1 box read, written to {coco}\n"
     result = {"image_id": 12, "category_id": 3, "bbox": [1, 2, 5, 6], "score": 0.5}
     assert json.loads(coco.read_text()) == [result]
     assert run("convert", coco, back, "--to", "challenge", "--labels", labels) == 0
@@ -184,4 +184,4 @@ def test_the_way_of_a_new_user(
         == 0
     )
     assert run("check", tmp_path / "v") == 0
-    assert "voc: 89 images, 2271 boxes; 0 errors, 1 warnings" in capsys.readouterr().out
+    assert "voc: 89 images, 2271 boxes; 0 errors, 1 warning," in capsys.readouterr().out

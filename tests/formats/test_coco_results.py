@@ -145,6 +145,33 @@ def test_images_take_the_ids_of_the_labels(
     assert not list(tmp_path.glob("s.*"))
 
 
+def test_a_list_of_test_images_says_the_ids(
+    tmp_path: Path, text_file: Write, table_of: Callable[..., BoxTable]
+) -> None:
+    content = (
+        '{"images": [{"id": 3, "file_name": "8.jpg"}], "categories": [{"id": 1, "name": "a"}]}'
+    )
+    labels = read_labels(text_file(tmp_path / "image_info.json", content))
+    assert (labels.kind, len(labels.table)) == ("coco", 0)
+    table = table_of({"8.jpg": [(0, 1, 1, 9, 9, 0.5)]})
+    info = RunInfo(model="m", classes=table.classes)
+    write_run(tmp_path / "r.json", table, info, kind="coco", labels=labels)
+    assert json.loads((tmp_path / "r.json").read_text())[0]["image_id"] == 3
+
+
+def test_results_do_not_tell_which_images_were_looked_at(
+    labels: Labels, tmp_path: Path, text_file: Write
+) -> None:
+    result = '[{"image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 0.25}]'
+    run = read_run(text_file(tmp_path / "run.json", result), labels=labels)
+    missing = f"{run.path} lacks 2 of 3 images; counted as nothing found"
+    assert align_runs([run], images=labels.table.images).notes == [missing]
+    common = align_runs([run], images=labels.table.images, common=True)
+    assert common.notes[1] == (
+        f"{run.path}: COCO results name no image without boxes, so none of those counts"
+    )
+
+
 def test_two_ids_of_one_image_are_refused(labels: Labels, tmp_path: Path, text_file: Write) -> None:
     result = {"category_id": 5, "bbox": [1, 2, 3, 4], "score": 0.25}
     results = [{"image_id": i, **result} for i in (7, "000000000007.jpg")]
