@@ -227,5 +227,7 @@ def _gain(
             for setting in (config, single)
         ]
         samples.append(gap)
-    tuned_draws, single_draws = np.nanmean(np.array(samples), axis=0)
+    by_fold = np.array(samples)  # [F, 2, draws], NaN where a draw has no true box
+    scored = ~np.isnan(by_fold).all(axis=(0, 1))
+    tuned_draws, single_draws = np.nanmean(by_fold[:, :, scored], axis=0)
     return difference_of(tuned_draws, single_draws, difference)

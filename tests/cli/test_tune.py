@@ -90,6 +90,22 @@ def test_common_tunes_on_the_images_every_run_holds(
     assert recipes[0].read_text() == recipes[1].read_text()
 
 
+def test_folds_without_boxes_are_no_fault(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    few = {
+        name: rows if name == "3.jpg" else []
+        for name, rows in json.loads(truth.read_text()).items()
+    }
+    truth.write_text(json.dumps(few))
+    arguments = ("--labels", truth, "--out", tmp_path / "recipe.toml", "--grid", "iou=0.5")
+    assert _run("tune", *runs, *arguments) == 0
+    told = capfd.readouterr()
+    assert told.err == ""
+    assert "nan" not in told.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
