@@ -1,4 +1,4 @@
-"""Where the tests find real data: $SMALLOBJ_DATA, else ../shared/data beside the repository."""
+"""Where the tests find real data: tests/data, then $SMALLOBJ_DATA, else ../shared/data."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,9 @@ def real_data() -> Callable[[str], Path]:
     base = Path(os.environ.get("SMALLOBJ_DATA", ROOT.parent / "shared" / "data"))
 
     def folder(name: str) -> Path:
-        path = base / name
+        shipped, path = ROOT / "tests" / "data" / name, base / name
+        if shipped.is_dir():
+            return shipped
         if not path.is_dir():
             pytest.skip(f"needs real data at {path}; set SMALLOBJ_DATA")
         return path
