@@ -134,7 +134,8 @@ def _named(runs: "Sequence[Run]", scores: "Sequence[RunScore]") -> list[dict[str
 def _tables(
     runs: "Sequence[Run]", scores: "Sequence[RunScore]", metric: str, *, narrow: bool
 ) -> "list[Table]":
-    names = [run.name for run in runs]
+    all_names = [run.name for run in runs]
+    names = [run.name if all_names.count(run.name) == 1 else str(run.path) for run in runs]
     evaluations = [score.evaluation for score in scores]
     tables = [
         _overall(names, scores, narrow=narrow),

@@ -126,3 +126,12 @@ except SystemExit as end:
     sys.exit(end.code or "torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=files, capture_output=True)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(files, capsys):
+    (files / "tta").mkdir()
+    (files / "tta" / "half.json").write_text(json.dumps(HALF))
+    evaluate("half.json", "tta/half.json", "--bootstrap", "0")
+    shown = capsys.readouterr().out
+    assert "tta/half.json" in shown
+    assert " half.json" in shown
