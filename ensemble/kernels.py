@@ -5,15 +5,34 @@ Weighted boxes fusion follows Solovyev, Wang, Gabruseva, "Weighted boxes fusion"
 the order of its steps is that of ensemble-boxes 1.0.9, so that the two agree.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
+_DENSE = 512  # boxes of a class in an image from which on cells find the neighbours of a box
+_SIDE = 32  # cells along each side of an image
+_ENTRIES = 24  # of a box in the lists of the cells, on average
 _INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
 _MAX, _BOX_AND_MODEL_AVG, _ABSENT_MODEL_AWARE_AVG = 1, 2, 3  # places in CONFIDENCE_RULES
 _TOTAL, _BOXES, _BOX_WEIGHTS, _RUN_WEIGHTS, _HIGHEST = range(5)  # what is summed of a cluster
+
+
+class Cells(NamedTuple):
+    """Cells over an image, each with a list of the boxes that reach into it.
+
+    A box that moves stays in the lists it is in: they say who may overlap, not who does.
+    """
+
+    head: NDArray[np.int32]  # [side, side], first entry of each list, -1 where it is empty
+    entry: NDArray[np.int32]  # [entries, 2], the box and the next entry of its list
+    used: NDArray[np.int64]  # [1], entries in use
+    span: NDArray[np.int32]  # [boxes, 4], first and last column, first and last row of each box
+    near: NDArray[np.int64]  # [boxes], room for the neighbours of one box
+    scale: Array  # [4], left and top edge, columns and rows a pixel
 
 
 @compiled
@@ -77,7 +96,7 @@ def order_images(
 
 
 @compiled
-def fuse_images(
+def fuse_images(  # noqa: C901 - one more call a box costs a tenth of the time
     first: int,
     last: int,
     # an Order
@@ -121,12 +140,14 @@ def fuse_images(
     confidence = np.empty(longest)
     best = np.empty(longest, np.int64)
     spare = np.empty(longest, np.int64)
+    cells = _cells(longest)
     whole, heaviest, runs = weights.sum(), weights.max(), (weights > 0).sum()
 
     for image in range(first, last):
         clusters = 0
         begin = 0  # first cluster of the class at hand
         current = -1
+        dense = False
         for place in range(offsets[image], offsets[image] + counts[image]):
             m = row[place]
             if score[m] < skip:
@@ -138,11 +159,16 @@ def fuse_images(
             if label[m] != current:
                 current = label[m]
                 begin = clusters
-            match = _highest_overlap(fused, begin, clusters, x1, y1, x2, y2, iou)
+                dense = _lay(cells, place, offsets[image] + counts[image], row, xyxy, label)
+            if dense:
+                match = _highest_nearby(cells, fused, x1, y1, x2, y2, iou)
+            else:
+                match = _highest_overlap(fused, begin, clusters, x1, y1, x2, y2, iou)
             if match < 0:
                 match = clusters
                 clusters += 1
                 _put(fused, match, x1, y1, x2, y2)
+                dense = dense and _enter(cells, fused, match)
                 fused_label[match] = current
                 sums[match] = 0
                 seen[match] = False
@@ -151,6 +177,7 @@ def fuse_images(
             seen[match, r] = True
             if sums[match, _BOXES] > 1 and sums[match, _TOTAL] > 0:
                 _move(fused, match, x1, y1, x2, y2, k / sums[match, _TOTAL])
+                dense = dense and _extend(cells, fused, match)
         for j in range(len(rules)):
             for c in range(clusters):
                 best[c] = c
@@ -186,18 +213,26 @@ def suppress_images(
     for image in range(first, last):
         longest = max(longest, offsets[image + 1] - offsets[image])
     kept = np.empty((longest, 5))  # corners and area
+    cells = _cells(longest)
     for image in range(first, last):
         count = 0
         current = -1
+        dense = False
         for place in range(offsets[image], offsets[image + 1]):
             m = row[place]
             if label[m] != current:
                 current = label[m]
                 count = 0
+                dense = _lay(cells, place, offsets[image + 1], row, xyxy, label)
             x1, y1, x2, y2 = xyxy[m, 0], xyxy[m, 1], xyxy[m, 2], xyxy[m, 3]
-            if _highest_overlap(kept, 0, count, x1, y1, x2, y2, iou) < 0:
+            if dense:
+                match = _highest_nearby(cells, kept, x1, y1, x2, y2, iou)
+            else:
+                match = _highest_overlap(kept, 0, count, x1, y1, x2, y2, iou)
+            if match < 0:
                 keep[m] = True
                 _put(kept, count, x1, y1, x2, y2)
+                dense = dense and _enter(cells, kept, count)
                 count += 1
 
 
@@ -222,6 +257,129 @@ def _highest_overlap(
             highest = inner / union
             match = c
     return match
+
+
+@compiled
+def _highest_nearby(
+    cells: Cells, boxes: Array, x1: float, y1: float, x2: float, y2: float, iou: float
+) -> int:
+    """`_highest_overlap` among the boxes entered in the cells: the same one, found sooner."""
+    left, right = _cell(cells, 0, x1), _cell(cells, 0, x2)
+    top, bottom = _cell(cells, 1, y1), _cell(cells, 1, y2)
+    count = 0
+    for j in range(top, bottom + 1):
+        for i in range(left, right + 1):
+            entry = cells.head[j, i]
+            while entry >= 0:
+                c = cells.entry[entry, 0]
+                entry = cells.entry[entry, 1]
+                if max(left, cells.span[c, 0]) != i or max(top, cells.span[c, 2]) != j:
+                    continue  # met in another cell
+                if min(x2, boxes[c, 2]) <= max(x1, boxes[c, 0]):
+                    continue
+                if min(y2, boxes[c, 3]) <= max(y1, boxes[c, 1]):
+                    continue
+                k = count
+                while k > 0 and cells.near[k - 1] > c:  # in the order they were made: ties as ever
+                    cells.near[k] = cells.near[k - 1]
+                    k -= 1
+                cells.near[k] = c
+                count += 1
+    own = (x2 - x1) * (y2 - y1)
+    match = -1
+    highest = iou
+    for k in range(count):
+        c = cells.near[k]
+        w = min(x2, boxes[c, 2]) - max(x1, boxes[c, 0])
+        h = min(y2, boxes[c, 3]) - max(y1, boxes[c, 1])
+        inner = w * h
+        union = boxes[c, 4] + own - inner
+        if inner > highest * union:
+            highest = inner / union
+            match = c
+    return match
+
+
+@compiled
+def _cells(longest: int) -> Cells:
+    """Room for the cells of images of at most `longest` boxes."""
+    boxes = longest if longest >= _DENSE else 0
+    return Cells(
+        np.empty((_SIDE, _SIDE), np.int32),
+        np.empty((boxes * _ENTRIES, 2), np.int32),
+        np.empty(1, np.int64),
+        np.empty((boxes, 4), np.int32),
+        np.empty(boxes, np.int64),
+        np.empty(4),
+    )
+
+
+@compiled
+def _lay(
+    cells: Cells,
+    place: int,
+    end: int,
+    row: NDArray[np.int64],
+    xyxy: Array,
+    label: NDArray[np.int32],
+) -> bool:
+    """Lay empty cells for the class whose boxes begin at `place`; False where it has few."""
+    stop = place + 1
+    while stop < end and label[row[stop]] == label[row[place]]:
+        stop += 1
+    if stop - place < _DENSE:
+        return False
+    for side in range(2):
+        low, high = xyxy[row[place], side], xyxy[row[place], side + 2]
+        for other in range(place + 1, stop):
+            low = min(low, xyxy[row[other], side])
+            high = max(high, xyxy[row[other], side + 2])
+        cells.scale[side] = low
+        cells.scale[side + 2] = _SIDE / (high - low) if high > low else 0.0
+    cells.head[:] = -1
+    cells.used[0] = 0
+    return True
+
+
+@compiled
+def _cell(cells: Cells, side: int, coordinate: float) -> int:
+    """The column (side 0) or row (1) of a coordinate; what lies outside belongs to the border."""
+    cell = (coordinate - cells.scale[side]) * cells.scale[side + 2]
+    return int(min(max(cell, 0.0), _SIDE - 1.0))
+
+
+@compiled
+def _enter(cells: Cells, boxes: Array, box: int) -> bool:
+    """Enter a new box into the cells it reaches; False where there is no room."""
+    cells.span[box, 0], cells.span[box, 1] = 0, -1
+    cells.span[box, 2], cells.span[box, 3] = 0, -1
+    return _extend(cells, boxes, box)
+
+
+@compiled
+def _extend(cells: Cells, boxes: Array, box: int) -> bool:
+    """Enter a box into the cells it reaches and is not in yet; False where there is no room."""
+    left, right = _cell(cells, 0, boxes[box, 0]), _cell(cells, 0, boxes[box, 2])
+    top, bottom = _cell(cells, 1, boxes[box, 1]), _cell(cells, 1, boxes[box, 3])
+    span = cells.span[box]
+    if span[0] <= left and right <= span[1] and span[2] <= top and bottom <= span[3]:
+        return True
+    if span[0] <= span[1]:
+        left, right = min(left, span[0]), max(right, span[1])
+        top, bottom = min(top, span[2]), max(bottom, span[3])
+    if cells.used[0] + (right - left + 1) * (bottom - top + 1) > len(cells.entry):
+        return False
+    for j in range(top, bottom + 1):
+        for i in range(left, right + 1):
+            if span[0] <= i <= span[1] and span[2] <= j <= span[3]:
+                continue
+            entry = cells.used[0]
+            cells.entry[entry, 0] = box
+            cells.entry[entry, 1] = cells.head[j, i]
+            cells.head[j, i] = entry
+            cells.used[0] = entry + 1
+    span[0], span[1], span[2], span[3] = left, right, top, bottom
+    return True
 
 
 @compiled

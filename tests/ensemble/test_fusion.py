@@ -153,6 +153,39 @@ def test_many_boxes_of_a_class_stay_sorted() -> None:
     assert fused.xyxy[:, 0].tolist() == [i * 3 for i in order]
 
 
+def _crowd(seed: int, boxes: int, width: float, size: float) -> list[tuple]:
+    """Boxes of one class across `width` px, of median half side e ** size, many scores equal."""
+    rng = np.random.default_rng(seed)
+    centre = rng.random((boxes, 2)) * width
+    half = np.exp(rng.normal(size, 1.2, (boxes, 2)))
+    corners = np.concatenate([centre - half, centre + half], axis=1).clip(-width, 2 * width)
+    if seed % 4 < 2:
+        corners = np.round(corners / 8) * 8  # so that several overlap a box by the same
+    scores = 0.5 + rng.integers(0, 100, boxes) / 200
+    return [(0, 0, s, *box) for s, box in zip(scores, corners.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize(("width", "size"), [(30, 1), (800, 1), (800, 3), (300, 7)])
+@pytest.mark.parametrize("iou", [0, 0.3, 0.6, 0.99])
+def test_a_crowd_is_fused_and_suppressed_like_few(width: float, size: float, iou: float) -> None:
+    # below them, at lower scores, others make the few a crowd, which is looked up by cells
+    others = [(0, 0, 0.1, x, 2.1 * width, x + 1, 2.2 * width) for x in np.linspace(0, width, 600)]
+    config = FusionConfig(iou=iou, max_detections=None)
+    for seed in range(0, 10, 2):
+        few = [_crowd(seed + run, 240, width, size) for run in range(2)]
+        alone = [_table(rows, sized=False) for rows in few]
+        crowded = [_table(rows + others, sized=False) for rows in few]
+        for a, b in (
+            (fuse(alone, config), fuse(crowded, config)),
+            (nms(alone[0], iou), nms(crowded[0], iou)),
+        ):
+            assert a.score is not None
+            assert b.score is not None
+            upper = b.xyxy[:, 1] < 2.05 * width
+            assert np.array_equal(b.xyxy[upper], a.xyxy)
+            assert np.array_equal(b.score[upper], a.score)
+
+
 def test_images_without_a_box_stay() -> None:
     fused = fuse([_table([], images=3), _table([(1, 0, 0.5, 0, 0, 9, 9)], images=3)])
     assert np.diff(fused.offsets).tolist() == [0, 1, 0]
