@@ -16,7 +16,7 @@ def predict(
         Path, typer.Argument(help="Folder (all levels), an image, or a .txt with a path a line.")
     ],
     *,
-    out: Annotated[Path, typer.Option(help="Where the run goes, runs/NAME.json.")],
+    out: Annotated[Path, typer.Option(help="The run that is written, runs/NAME.json.")],
     split: Annotated[
         str | None,
         typer.Option(
@@ -34,18 +34,23 @@ def predict(
         int | None,
         typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Patches a forward pass.")] = 8,
+    batch: Annotated[int, typer.Option(help="Patches in each forward pass.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     nms_iou: Annotated[
         float, typer.Option(help="Of two boxes of a class that overlap more, one stays.")
     ] = 0.5,
-    max_boxes: Annotated[int, typer.Option(help="Best boxes kept an image.")] = 300,
+    max_boxes: Annotated[
+        int, typer.Option(help="Boxes kept in each image, the best by score.")
+    ] = 300,
     max_megapixels: Annotated[
-        float, typer.Option(help="Larger images are refused by their header.")
+        float, typer.Option(help="Images above this many megapixels are refused.")
     ] = 400.0,
     max_bad: Annotated[
-        int, typer.Option(help="Images that may be unreadable; they go to NAME.skipped.tsv.")
+        int,
+        typer.Option(
+            help="How many unreadable images are tolerated; they are listed in NAME.skipped.tsv."
+        ),
     ] = 0,
 ) -> None:
     """Find objects in images with a trained model, looking at each as often as you like.

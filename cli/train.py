@@ -117,7 +117,7 @@ def train(
         float | None,
         typer.Option(
             rich_help_panel="Length",
-            help="Length of the training in turns through the data, instead.",
+            help="Length of the training in passes over the data, instead of steps.",
         ),
     ] = None,
     time_limit: Annotated[
@@ -125,7 +125,7 @@ def train(
         typer.Option(
             metavar="TIME",
             rich_help_panel="Length",
-            help="Length of the training in time, instead: 90s, 30m, 2h. The first steps"
+            help="Length of the training in time, instead of steps: 90s, 30m, 2h. The first steps"
             " tell how many fit.",
         ),
     ] = None,
@@ -147,11 +147,13 @@ def train(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(show_default="16", rich_help_panel="Learning", help="Crops a step."),
+        typer.Option(show_default="16", rich_help_panel="Learning", help="Crops in each step."),
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(show_default="adamw", rich_help_panel="Learning", help="adamw or sgd."),
+        typer.Option(
+            show_default="adamw", rich_help_panel="Learning", help="Optimizer: adamw or sgd."
+        ),
     ] = None,
     lr: Annotated[
         float | None,
@@ -188,7 +190,9 @@ def train(
     clip: Annotated[
         float | None,
         typer.Option(
-            show_default="10", rich_help_panel="Learning", help="Longest gradient; 0: no limit."
+            show_default="10",
+            rich_help_panel="Learning",
+            help="Gradients are shortened to at most this norm; 0: never.",
         ),
     ] = None,
     seed: Annotated[
@@ -210,7 +214,7 @@ def train(
         typer.Option(
             show_default="8",
             rich_help_panel="Samples",
-            help="Most crops of an image in one turn through the data.",
+            help="Most crops taken from an image in one pass over the data.",
         ),
     ] = None,
     background: Annotated[
@@ -290,7 +294,7 @@ def train(
         typer.Option(
             show_default="400",
             rich_help_panel="Machine",
-            help="Larger images are refused by their header.",
+            help="Images above this many megapixels are refused.",
         ),
     ] = None,
 ) -> None:
