@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """A folder of real data by name; the test is skipped, with the reason, where it is absent."""
-    base = Path(os.environ.get("SMALLOBJ_DATA", ROOT.parent / "shared" / "data"))
+    base = Path(os.environ.get("SMALLOBJ_DATA", ROOT.parent / "shared" / "data")).resolve()
 
     def folder(name: str) -> Path:
         shipped, path = ROOT / "tests" / "data" / name, base / name
