@@ -24,7 +24,10 @@ def predict(
         ),
     ] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="A sensible set of views: the same as --views flips.")
+        bool,
+        typer.Option(
+            "--tta", help="Look at the flips too that the model saw in training: 4 views, or 2."
+        ),
     ] = False,
     views: Annotated[str | None, typer.Option(metavar="SPEC", help=VIEWS_HELP)] = None,
     tile: Annotated[
@@ -78,16 +81,17 @@ def predict(
         find_images,
         find_part,
         predict_run,
+        tta_spec,
         views_of,
     )
-    from smallobj.tta import TTA
 
     if tta and views is not None:
         raise InputError("--tta and --views exclude each other", field="views", value=views)
     check_out(out)
     files = find_images(images) if split is None else find_part(images, split)
     detector, manifest = load_detector(run, choose_device(device))
-    spec = TTA if tta else "identity" if views is None else views
+    plain = "identity" if views is None else views
+    spec = tta_spec(manifest) if tta else plain
     looks = views_of(manifest, detector.stride, spec=spec, tile=tile, overlap_px=overlap)
     config = PredictConfig(
         views=looks,

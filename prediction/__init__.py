@@ -12,7 +12,7 @@ from smallobj.prediction.engine import (
 )
 from smallobj.prediction.inputs import ImageFiles, find_images, find_part
 from smallobj.prediction.part import part_path
-from smallobj.prediction.run import Skipped, Summary, check_out, predict_run, views_of
+from smallobj.prediction.run import Skipped, Summary, check_out, predict_run, tta_spec, views_of
 
 __all__ = [
     "MAX_BOXES",
@@ -34,5 +34,6 @@ __all__ = [
     "predict",
     "predict_run",
     "stream",
+    "tta_spec",
     "views_of",
 ]

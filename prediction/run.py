@@ -18,6 +18,7 @@ from smallobj.tta import Tiling, View, auto_tiling, parse_views
 from smallobj.weights.manifest import Manifest
 
 AUTO = "auto"
+_TTA = {"all": "flips", "mirror": "hflip"}  # by the flips and turns of the training crops
 _ENDING = ".json"
 
 
@@ -37,6 +38,19 @@ class Summary:
     resumed: int  # images that were there from a run stopped before
     skipped: tuple[Skipped, ...]
     seconds: float  # of predicting, all starts together
+
+
+def tta_spec(manifest: Manifest) -> str:
+    """The views of `--tta`: flips that the model saw in training too, four views or two.
+
+    Raises InputError where it was trained without any.
+    """
+    if manifest.symmetry not in _TTA:
+        raise InputError(
+            "was trained without flips, so --tta has no view that suits it: name some by --views",
+            file=manifest.id,
+        )
+    return _TTA[manifest.symmetry]
 
 
 def views_of(

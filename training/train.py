@@ -222,6 +222,7 @@ def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: st
         classes=data.train.table.classes,
         train_crop_px=config.crops.crop,
         largest_object_px=round(data.largest_object_px, 2),
+        symmetry=config.crops.symmetry,
         data_hash=data.label_hash,
         code_revision=code_revision(),
         versions=versions(),

@@ -1,7 +1,7 @@
 """Views of an image and their patches: images forward, boxes back, and what was found merged."""
 
 from smallobj.tta.merge import Boxes, merge
-from smallobj.tta.spec import KNOWN, SETS, TTA, parse_views
+from smallobj.tta.spec import KNOWN, SETS, parse_views
 from smallobj.tta.symmetry import SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling, auto_tiling
 from smallobj.tta.view import Patch, View, looks
@@ -10,7 +10,6 @@ __all__ = [
     "KNOWN",
     "SETS",
     "SYMMETRIES",
-    "TTA",
     "Boxes",
     "Patch",
     "Symmetry",

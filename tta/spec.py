@@ -10,7 +10,6 @@ from smallobj.tta.symmetry import IDENTITY, SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling
 from smallobj.tta.view import View
 
-TTA = "flips"  # what `--tta` stands for: four views
 SETS = {
     "flips": "hflip|vflip|rot180",
     "rotations": "rot90|rot180|rot270",

@@ -32,6 +32,7 @@ class Manifest:
     largest_object_px: float  # longer side of the largest training box
     mean: tuple[float, float, float]  # of the training images by channel (RGB), 0..255
     std: tuple[float, float, float]
+    symmetry: str = "all"  # flips and turns of the training crops: all, mirror or none
     dtype: str = "float32"  # of the weights
     data_hash: str = ""  # of the training labels
     code_revision: str = ""
@@ -158,6 +159,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "largest_object_px": (lambda value: _is_number(value) and value >= 0, "a number from 0 up"),
     "mean": (_is_triple, "three numbers"),
     "std": (_is_triple, "three numbers"),
+    "symmetry": (lambda value: value in ("all", "mirror", "none"), "all, mirror or none"),
     "dtype": (lambda value: value in ("float32", "float16", "bfloat16"), "a type of weights"),
     "data_hash": (_is_text, "text"),
     "code_revision": (_is_text, "text"),

@@ -1,13 +1,21 @@
 """Runs on disk: whole or going on, with what could not be read told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from smallobj.boxes import Classes, InputError
 from smallobj.formats import read_run
-from smallobj.prediction import PredictConfig, find_images, predict, predict_run, views_of
+from smallobj.prediction import (
+    PredictConfig,
+    find_images,
+    predict,
+    predict_run,
+    tta_spec,
+    views_of,
+)
 from smallobj.tta import Tiling, View, parse_views
 from smallobj.weights.manifest import Manifest
 
@@ -54,6 +62,14 @@ def test_a_run_holds_what_predict_finds(finder, photos, tmp_path) -> None:
     assert run.info.cap == 300
     assert (summary.images, summary.boxes, summary.resumed) == (6, len(expected), 0)
     assert names(out.parent) == ["a.json", "a.run.toml"]
+
+
+def test_tta_takes_the_flips_the_model_was_trained_with() -> None:
+    names = [view.name for view in parse_views(tta_spec(MANIFEST))]
+    assert names == ["identity", "hflip", "vflip", "rot180"]
+    assert tta_spec(replace(MANIFEST, symmetry="mirror")) == "hflip"
+    with pytest.raises(InputError, match="name some by --views"):
+        tta_spec(replace(MANIFEST, symmetry="none"))
 
 
 def test_an_interrupted_run_goes_on_to_the_same_file(finder, photos, tmp_path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from smallobj.boxes import InputError
 from smallobj.cli.predict import VIEWS_HELP
-from smallobj.tta import KNOWN, TTA, Tiling, parse_views
+from smallobj.tta import KNOWN, Tiling, parse_views
 
 TILES = Tiling(side_px=640, overlap_px=64)
 
@@ -42,10 +42,6 @@ def test_commas_multiply_and_bars_list(spec: str, expected: list[str]) -> None:
 def test_d4_is_all_eight_and_twice_d4_is_d4() -> None:
     assert len(names("d4")) == 8
     assert sorted(names("d4,d4")) == sorted(names("d4"))
-
-
-def test_the_default_set_is_small() -> None:
-    assert len(names(TTA)) == 4
 
 
 def test_tiles_combine_with_every_view() -> None:
