@@ -54,11 +54,13 @@ def test_a_run_killed_by_the_clock_ends_with_the_same_weights(
     tmp_path: Path, quick: dict[str, Any], fingerprint: Fingerprint
 ) -> None:
     settings = {**quick, "threads": 2, "steps": 150, "snapshot_s": 0.3}
+    started = time.monotonic()
     assert statuses(start(tmp_path / "straight", settings, "never")) == [0]
+    whole_s = time.monotonic() - started
     killed = 0
-    for wait_s in (6, 7, 8, 9, 10, 11, 12):
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9):
         process = start(tmp_path / "killed", settings, "never")
-        time.sleep(wait_s)
+        time.sleep(share * whole_s)
         ended = process.poll() is not None
         if not ended:
             os.killpg(process.pid, signal.SIGKILL)
