@@ -59,12 +59,15 @@ def demo(
 
     from smallobj.boxes import InputError, check_writable
     from smallobj.datasets.shipped import DEEPPCB
+    from smallobj.prediction import part_path
 
     if folder.exists() and not folder.is_dir():
         raise InputError("is a file, not a folder", file=folder)
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise InputError("is not empty: name another folder, or say --overwrite", file=folder)
     check_writable(folder / "scores.json")
+    for arch in ARCHS:  # half a prediction of an earlier demo is of other weights
+        part_path(folder / "runs" / f"{arch}-tta.json").unlink(missing_ok=True)
     seconds = _run_all(_steps(folder, DEEPPCB, time_limit=time_limit, seed=seed))
     console = Console()
     console.print()

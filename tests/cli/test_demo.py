@@ -26,3 +26,18 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not empty"):
         demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_interrupted_demo_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier demo had half predicted is of other weights and must not stop this one."""
+    part = tmp_path / "runs" / "fcos-tta.part.jsonl"
+    part.parent.mkdir()
+    part.write_text("{}")
+
+    def stop(_: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("smallobj.cli.demo._run_all", stop)
+    with pytest.raises(KeyboardInterrupt):
+        demo(tmp_path, time_limit="1s", seed=0, overwrite=True)
+    assert not part.exists()
