@@ -4,7 +4,8 @@ from smallobj.ensemble.config import CONFIDENCE_RULES, FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse
 from smallobj.ensemble.grid import Grid, default_weights, parse_grid
 from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
-from smallobj.ensemble.recipe import Recipe, model_names, read_recipe, write_recipe
+from smallobj.ensemble.recipe import OperatingPoint, Recipe, model_names
+from smallobj.ensemble.recipe_file import read_recipe, write_recipe
 from smallobj.ensemble.scoring import score_settings
 from smallobj.ensemble.suppression import nms
 from smallobj.ensemble.tuning import Tuning, fold_mean, tune
@@ -13,6 +14,7 @@ __all__ = [
     "CONFIDENCE_RULES",
     "FusionConfig",
     "Grid",
+    "OperatingPoint",
     "Recipe",
     "Tuning",
     "best_settings",

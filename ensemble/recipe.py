@@ -1,26 +1,43 @@
-"""What tuning chose, as a TOML file that fusing takes; it names models, not files."""
+"""What tuning chose, for models by their ids, not files, so that it fits their runs anywhere."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import tomli_w
+import numpy as np
 
-from smallobj.boxes import InputError, write_text
+from smallobj.boxes import BoxTable, InputError
 from smallobj.ensemble.config import FusionConfig
 from smallobj.formats import Run
 
-_METHOD = "wbf"
-_NUMBER = ("a number", (int, float))
-_SETTINGS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "iou": _NUMBER,
-    "skip": _NUMBER,
-    "conf_type": ("a text", (str,)),
-    "max_detections": ("a whole number", (int,)),
-    "allows_overflow": ("true or false", (bool,)),
-}
+if TYPE_CHECKING:
+    from smallobj.ensemble.calibration import Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """Where to cut the fused scores of each class, for a user who needs boxes and not a curve."""
+
+    goal: str  # "f1", "precision=0.95", "recall=0.9"
+    thresholds: Mapping[str, float]  # by class name; above 1: no box of the class is good enough
+
+    def __post_init__(self) -> None:
+        for name, threshold in self.thresholds.items():
+            if not threshold >= 0:
+                raise ValueError(f"a threshold is a number from 0 on, not {threshold} ({name})")
+
+    def apply(self, table: BoxTable) -> BoxTable:
+        """The boxes whose score reaches the threshold of their class.
+
+        Raises InputError for a class without a threshold, ValueError for a table without scores.
+        """
+        if table.score is None:
+            raise ValueError("a table without scores has none to cut")
+        for name in table.classes.names:
+            if name not in self.thresholds:
+                raise InputError("the recipe has no threshold for this class", item=name)
+        lowest = np.array([self.thresholds[name] for name in table.classes.names])
+        return table.filter_rows(table.score >= lowest[table.label])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +46,8 @@ class Recipe:
 
     models: tuple[str, ...]
     config: FusionConfig  # with one weight a model
+    calibrations: "tuple[Calibration | None, ...]" = ()  # one a model; empty: none of them
+    operating_point: OperatingPoint | None = None
     metric: str | None = None  # what was tuned for
     scores: Mapping[str, float] = field(default_factory=dict)  # what it reached, by name
 
@@ -36,6 +55,14 @@ class Recipe:
         if len(set(self.models)) != len(self.models):
             raise ValueError(f"a model stands twice: {', '.join(self.models)}")
         self.config.weights_of(len(self.models))
+        if len(self.calibrations) not in {0, len(self.models)}:
+            raise ValueError(f"{len(self.calibrations)} calibrations for {len(self.models)} models")
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """The models that take part, by position: those of weight above 0."""
+        weights = self.config.weights_of(len(self.models))
+        return tuple(place for place, weight in enumerate(weights) if weight > 0)
 
     def choose(self, models: Sequence[str]) -> tuple[list[int], FusionConfig]:
         """Which of the `models` at hand to fuse, in the recipe's order, and how.
@@ -47,13 +74,40 @@ class Recipe:
             if model not in self.models:
                 known = ", ".join(self.models)
                 raise InputError(f"model is not in the recipe, which names {known}", item=model)
-        weights = self.config.weights_of(len(self.models))
-        used = {m: w for m, w in zip(self.models, weights, strict=True) if w > 0}
-        for model in used:
-            if model not in models:
-                raise InputError("no run of this model of the recipe is given", item=model)
-        config = replace(self.config, weights=tuple(used.values()))
-        return [list(models).index(model) for model in used], config
+        for place in self.used:
+            if self.models[place] not in models:
+                raise InputError(
+                    "no run of this model of the recipe is given", item=self.models[place]
+                )
+        index = [list(models).index(self.models[place]) for place in self.used]
+        return index, config_of(self.config, self.used, len(self.models))
+
+    def prepare(self, tables: Sequence[BoxTable]) -> list[BoxTable]:
+        """The tables with their scores calibrated: those that `choose` chose, in its order.
+
+        Boxes stay where they are, so a chunk of images can be prepared by itself. Raises ValueError
+        for another number of tables than models that take part.
+        """
+        if len(tables) != len(self.used):
+            raise ValueError(f"{len(tables)} tables for {len(self.used)} models that take part")
+        if not self.calibrations:
+            return list(tables)
+        chosen = [self.calibrations[place] for place in self.used]
+        return [
+            table if calibration is None else calibration.apply(table)
+            for table, calibration in zip(tables, chosen, strict=True)
+        ]
+
+
+def config_of(config: FusionConfig, used: Sequence[int], runs: int) -> FusionConfig:
+    """The settings for a part of the runs: what stands once a run is cut to the `used` ones."""
+    weights = config.weights_of(runs)
+    cut = replace(config, weights=tuple(weights[place] for place in used))
+    for name in ("nms_iou", "models"):
+        values = getattr(config, name, None)
+        if values is not None:
+            cut = replace(cut, **{name: tuple(values[place] for place in used)})
+    return cut
 
 
 def model_names(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -70,75 +124,3 @@ def model_names(runs: Sequence[Run]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise InputError("two runs have the same name, and no id apart", file=run.path)
     return tuple(names)
-
-
-def write_recipe(path: Path, recipe: Recipe) -> None:
-    """Write the recipe's TOML file whole."""
-    weights = recipe.config.weights_of(len(recipe.models))
-    content: dict[str, Any] = {"method": _METHOD}
-    for name in _SETTINGS:
-        value = getattr(recipe.config, name)
-        if value is not None:
-            content[name] = value
-    if recipe.metric is not None:
-        content["metric"] = recipe.metric
-    content["scores"] = dict(recipe.scores)
-    content["model"] = [
-        {"id": model, "weight": float(weight)}
-        for model, weight in zip(recipe.models, weights, strict=True)
-    ]
-    write_text(path, tomli_w.dumps(content))
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe; raises InputError with file, field and value where it is at fault."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError("is not TOML: not UTF-8 text", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not TOML: {error}", file=path) from error
-    if content.get("method") != _METHOD:
-        raise InputError(
-            f"unknown method; known: {_METHOD}",
-            file=path,
-            field="method",
-            value=content.get("method", "nothing"),
-        )
-    models = _models(path, content.get("model"))
-    settings = {name: content[name] for name in _SETTINGS if name in content}
-    for name, value in settings.items():
-        expected, types = _SETTINGS[name]
-        if type(value) not in types:
-            raise InputError(f"has to be {expected}", file=path, field=name, value=value)
-    settings.setdefault("max_detections", None)
-    try:
-        config = FusionConfig(weights=tuple(weight for _, weight in models), **settings)
-        return Recipe(
-            models=tuple(model for model, _ in models),
-            config=config,
-            metric=content.get("metric"),
-            scores=content.get("scores", {}),
-        )
-    except ValueError as error:
-        raise InputError(str(error), file=path) from error
-
-
-def _models(path: Path, entries: object) -> list[tuple[str, float]]:
-    if not isinstance(entries, list) or not entries:
-        raise InputError("names no models", file=path, field="model")
-    models = []
-    for number, entry in enumerate(entries):
-        match entry:
-            case {"id": str(model), "weight": int(weight) | float(weight)}:
-                models.append((model, float(weight)))
-            case _:
-                raise InputError(
-                    "a model has an id (text) and a weight (number)",
-                    file=path,
-                    field=f"model[{number}]",
-                    value=entry,
-                )
-    return models

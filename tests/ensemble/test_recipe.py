@@ -1,9 +1,17 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from smallobj.boxes import Classes, InputError
-from smallobj.ensemble import FusionConfig, Recipe, model_names, read_recipe, write_recipe
+from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.ensemble import (
+    FusionConfig,
+    OperatingPoint,
+    Recipe,
+    model_names,
+    read_recipe,
+    write_recipe,
+)
 from smallobj.formats import RunInfo, read_runs
 
 RECIPE = Recipe(
@@ -52,6 +60,22 @@ def test_missing_and_unknown_models_are_named() -> None:
         ('method = "wbf"\nskip = true\nmodel = [{id = "a", weight = 1}]', "skip: has to be a num"),
         ('method = "wbf"\nmodel = [{id = "a", weight = 1}, {id = "a", weight = 2}]', "twice"),
         ('method = "wbf"\nmodel = [{id = "a", weight = 0}]', "every weight is zero"),
+        ("version = 3", "field version: known: 1 and 2, got 3"),
+        ('version = 2\nuoi = 0.5\nmodel = [{id = "a", weight = 1}]', "field uoi: known: "),
+        ('version = 2\nmodel = [{id = "a", weight = true}]', r"model\[0\]"),
+        ('version = 2\nmodel = [{id = "a", weight = 1, view_of = "b"}]', r"model\[0\].view_of"),
+        ('version = 2\nmodel = [{id = "a", weight = 1, nms_iou = "x"}]', r"model\[0\].nms_iou"),
+        ('version = 2\nmetric = 3\nmodel = [{id = "a", weight = 1}]', "metric: has to be a text"),
+        ('version = 2\nscores = 3\nmodel = [{id = "a", weight = 1}]', "scores: has to be a table"),
+        (
+            'version = 2\nmodel = [{id = "a", weight = 1}]\noperating_point = {goal = "f1"}',
+            "operating_point: has a goal",
+        ),
+        (
+            'version = 2\nmodel = [{id = "a", weight = 1}]\n'
+            'operating_point = {goal = "f1", thresholds = {cat = nan}}',
+            "a threshold is a number",
+        ),
     ],
 )
 def test_a_faulty_recipe_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -73,3 +97,35 @@ def test_models_go_by_id_else_by_the_name_of_the_run(tmp_path: Path) -> None:
     for name, model in (("two", "fcos"), ("tta", "fcos"), ("one", "centernet")):
         write_run_info(tmp_path / f"{name}.run.toml", RunInfo(model=model, classes=classes))
     assert model_names(read_runs(paths)) == ("centernet", "two", "tta")
+
+
+def test_a_recipe_of_the_first_version_is_read(tmp_path: Path) -> None:
+    content = (
+        'method = "wbf"\niou = 0.6\nskip = 0.01\nconf_type = "max"\nmax_detections = 100\n'
+        'allows_overflow = false\nmetric = "map50"\n[scores]\nout_of_fold = 0.5\n'
+        '[[model]]\nid = "fcos"\nweight = 2.0\n[[model]]\nid = "centernet"\nweight = 1.0\n'
+        '[[model]]\nid = "weak"\nweight = 0\n'
+    )
+    (tmp_path / "recipe.toml").write_text(content)
+    assert read_recipe(tmp_path / "recipe.toml") == RECIPE
+
+
+def test_thresholds_come_back_and_cut_the_boxes_of_their_class(tmp_path: Path) -> None:
+    point = OperatingPoint(goal="precision=0.95", thresholds={"cat": 0.25, "dog": 0.5})
+    write_recipe(
+        tmp_path / "recipe.toml",
+        Recipe(models=("a",), config=FusionConfig(weights=(1.0,)), operating_point=point),
+    )
+    read = read_recipe(tmp_path / "recipe.toml").operating_point
+    assert read == point
+    table = BoxTable.build(
+        images=Images.of(["a.png"]),
+        classes=Classes.of(["cat", "dog"]),
+        image_index=np.zeros(4, np.int64),
+        xyxy=np.tile([1.0, 1, 5, 5], (4, 1)),
+        label=np.array([0, 0, 1, 1], np.int32),
+        score=np.array([0.25, 0.2, 0.5, 0.4]),
+    )
+    assert read.apply(table).score == pytest.approx([0.25, 0.5])
+    with pytest.raises(InputError, match="no threshold for this class"):
+        OperatingPoint(goal="f1", thresholds={"cat": 0.5}).apply(table)
