@@ -2,11 +2,19 @@
 
 from smallobj.ensemble.config import CONFIDENCE_RULES, FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse
+from smallobj.ensemble.greedy import greedy_weights
 from smallobj.ensemble.grid import Grid, default_weights, parse_grid
 from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
 from smallobj.ensemble.recipe import OperatingPoint, Recipe, model_names
 from smallobj.ensemble.recipe_file import read_recipe, write_recipe
 from smallobj.ensemble.scoring import score_settings
+from smallobj.ensemble.selection import (
+    Selection,
+    average_weights,
+    bag_parts,
+    leave_one_out,
+    select_weights,
+)
 from smallobj.ensemble.suppression import nms
 from smallobj.ensemble.tuning import Tuning, fold_mean, tune
 
@@ -16,18 +24,24 @@ __all__ = [
     "Grid",
     "OperatingPoint",
     "Recipe",
+    "Selection",
     "Tuning",
+    "average_weights",
+    "bag_parts",
     "best_settings",
     "clip_scores",
     "default_weights",
     "fold_mean",
     "fuse",
+    "greedy_weights",
     "grid_path",
+    "leave_one_out",
     "model_names",
     "nms",
     "parse_grid",
     "read_recipe",
     "score_settings",
+    "select_weights",
     "setting_name",
     "tune",
     "write_grid",
