@@ -28,6 +28,7 @@ from smallobj.evaluation.precision import (
     class_mean,
     map_score,
     mean_precision,
+    mean_precisions,
     steps_of,
     thresholds_of,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "match",
     "match_by_size",
     "mean_precision",
+    "mean_precisions",
     "paired_bootstrap",
     "prepare_truth",
     "score_runs",

@@ -5,22 +5,24 @@ many false detections by twice its spread. So the draws are moved until their me
 docs/metric.md has the measurement.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable
 from smallobj.boxes.compiled import over_image_ranges
 from smallobj.evaluation.matching import Matches, match, prepare_truth
 from smallobj.evaluation.precision import (
     Interpolation,
-    average_precision,
-    class_mean,
     mean_precision,
+    precisions_at,
     thresholds_of,
 )
 
 _PERCENTILES = (2.5, 97.5)
+_DRAWN_TOGETHER = 64  # as many as are scored in one pass; all at once might not fit in memory
 
 
 class Interval(NamedTuple):
@@ -56,13 +58,27 @@ def bootstrap_scores(
     scores = np.empty((samples, len(matches.thresholds)))
 
     def score_range(start: int, stop: int) -> None:
-        for sample in range(start, stop):
-            drawn = np.random.default_rng((seed, sample)).integers(images, size=images)
-            weight = np.bincount(drawn, minlength=images)
-            scores[sample] = class_mean(average_precision(matches, ap=ap, weight=weight).average)
+        for low in range(start, stop, _DRAWN_TOGETHER):
+            high = min(low + _DRAWN_TOGETHER, stop)
+            weights = draw_images(images, range(low, high), seed)
+            scores[low:high] = precisions_at(matches, weights, ap=ap)
 
     over_image_ranges(score_range, np.arange(samples + 1), threads=threads)
     return scores
+
+
+def draw_images(images: int, samples: Iterable[int], seed: int = 0) -> NDArray[np.int64]:
+    """How often each of N images is in each draw of N with replacement; [S, N].
+
+    samples: the numbers of the draws; a draw depends on seed, its number and N alone.
+    """
+    weights = [
+        np.bincount(
+            np.random.default_rng((seed, sample)).integers(images, size=images), minlength=images
+        )
+        for sample in samples
+    ]
+    return np.array(weights, np.int64).reshape(len(weights), images)
 
 
 def interval_of(draws: Array, score: float) -> Interval:

@@ -14,6 +14,7 @@ from smallobj.evaluation import (
     map_score,
     match,
     mean_precision,
+    mean_precisions,
     prepare_truth,
     thresholds_of,
 )
@@ -258,3 +259,30 @@ def test_what_does_not_fit_together_is_refused(random_pair):
         average_precision(matches, weight=np.ones(5, np.int64))
     with pytest.raises(ValueError, match="thresholds"):
         match(prepare_truth(truth), predictions, [])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    parts=st.sampled_from([0, 1, 4, 7, 130]),
+    levels=st.sampled_from(list(THRESHOLDS)),
+)
+def test_many_weightings_at_once_score_as_one_by_one(random_pair, seed, parts, levels):
+    rng = np.random.default_rng(seed)
+    truth, predictions = random_pair(rng, images=10, classes=4)
+    matches = match(prepare_truth(truth), predictions, thresholds_of(levels), max_detections=6)
+    weights = rng.integers(0, 3, (parts, 10)) * rng.integers(0, 2, (parts, 1))
+    expected = [mean_precision(matches, weight=weight) for weight in weights]
+    for threads in (1, 3):
+        together = mean_precisions(matches, weights, threads=threads)
+        assert together.shape == (parts,)
+        np.testing.assert_allclose(together, expected, rtol=0, atol=1e-15)
+
+
+def test_weights_too_large_to_count_together_are_scored_one_by_one(random_pair):
+    truth, predictions = random_pair(np.random.default_rng(3))
+    matches = match(prepare_truth(truth), predictions, [0.5])
+    weights = np.full((5, 6), 2**40)
+    assert mean_precisions(matches, weights).tolist() == [mean_precision(matches)] * 5
+    with pytest.raises(ValueError, match="weight is not 5 x 6 whole numbers"):
+        mean_precisions(matches, weights[:, :5])
