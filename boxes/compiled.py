@@ -1,20 +1,25 @@
 """The one decorator of compiled kernels, and the thread pool that runs them over ranges of images.
 
-A kernel's cached code is renewed when its own file changes, not when another file does: compiled
-functions that a kernel calls belong into the kernel's file. Call a kernel with one set of array
-types only (C-contiguous, as BoxTable's columns are); each further set is compiled again, and two
-processes that compile different sets of one kernel at the same moment could mix up their files.
+A kernel's cached code is renewed when its own file changes, or the file of a compiled function that
+its file knows, directly or through others: so kernels may share functions across files. Constants
+are not followed: one that a kernel uses stands in its own file, or beside a compiled function it
+imports. Call a kernel with one set of array types only (C-contiguous, as BoxTable's columns are);
+each further set is compiled again, and two processes that compile different sets of one kernel at
+the same moment could mix up their files.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -24,7 +29,19 @@ _RANGES_PER_THREAD = 4  # so that a thread which got the crowded images does not
 
 
 class _ForgivingCache(FunctionCache):
-    """numba's cache of machine code, for which a full disk or a damaged file is a miss."""
+    """numba's cache of machine code, for which a full disk or a damaged file is a miss.
+
+    numba's own renews the code with the kernel's file alone, this one with its helpers' files too.
+    """
+
+    def __init__(self, function: Callable[..., Any], helpers: frozenset[str]) -> None:
+        super().__init__(function)
+        own = self._impl.locator.get_source_stamp()
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=(own, tuple(_stamp(path) for path in sorted(helpers))),
+        )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -46,11 +63,34 @@ def compiled(function: Kernel) -> Kernel:
     neither can be written it is compiled anew in every process.
     """
     kernel: Any = numba.njit(nogil=True)(function)
+    helpers = _helper_files(function)
+    kernel.source_files = helpers | {function.__code__.co_filename}
     try:
-        kernel._cache = _ForgivingCache(function)
+        kernel._cache = _ForgivingCache(function, helpers)
     except RuntimeError:  # numba's word for: no folder to write to
         return kernel
     return kernel
+
+
+def _helper_files(function: Kernel) -> frozenset[str]:
+    """The files of all compiled functions that a function's module knows, and of those they know.
+
+    Taken at decoration: what stands further down in the same file is renewed with that file.
+    """
+    files: set[str] = set()
+    for known in function.__globals__.values():
+        if isinstance(known, Dispatcher):
+            files.update(getattr(known, "source_files", (known.py_func.__code__.co_filename,)))
+    return frozenset(files - {function.__code__.co_filename})
+
+
+def _stamp(path: str) -> tuple[str, str]:
+    """What changes with a source file: its name and its text, if it is on disk."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError:
+        text = b""
+    return Path(path).name, hashlib.sha256(text).hexdigest()
 
 
 def cpu_count() -> int:

@@ -1,6 +1,6 @@
 """Fusion of several runs, suppression, and the tuning of fusion on labelled images. No torch."""
 
-from smallobj.ensemble.config import CONFIDENCE_RULES, FusionConfig
+from smallobj.ensemble.config import CONFIDENCE_RULES, METHODS, SOFT_DECAYS, FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse
 from smallobj.ensemble.greedy import greedy_weights
 from smallobj.ensemble.grid import Grid, default_weights, parse_grid
@@ -20,6 +20,8 @@ from smallobj.ensemble.tuning import Tuning, fold_mean, tune
 
 __all__ = [
     "CONFIDENCE_RULES",
+    "METHODS",
+    "SOFT_DECAYS",
     "FusionConfig",
     "Grid",
     "OperatingPoint",

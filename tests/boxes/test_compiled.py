@@ -51,6 +51,58 @@ def test_code_is_read_from_the_cache_and_compiled_again_where_that_is_damaged(ke
     assert hits(start(kernel)) == 0
 
 
+CALLER = """
+from {package}.middle import four_times
+
+from smallobj.boxes.compiled import compiled
+
+@compiled
+def eight_times(number):
+    return 2 * four_times(number)
+
+if __name__ == "__main__":
+    print(eight_times(1), sum(eight_times.stats.cache_hits.values()))
+"""
+MIDDLE = """
+from {package}.helper import twice
+
+from smallobj.boxes.compiled import compiled
+
+@compiled
+def four_times(number):
+    return 2 * twice(number)
+"""
+HELPER = """
+from smallobj.boxes.compiled import compiled
+
+@compiled
+def twice(number):
+    return {factor} * number
+"""
+
+
+def test_a_kernel_is_compiled_again_when_a_helper_in_another_file_changes(tmp_path):
+    package = tmp_path / "calls"
+    package.mkdir()
+    (package / "caller.py").write_text(CALLER.format(package="calls"))
+    (package / "middle.py").write_text(MIDDLE.format(package="calls"))
+    (package / "helper.py").write_text(HELPER.format(factor=2))
+
+    def run() -> tuple[int, int]:
+        command = [sys.executable, "-m", "calls.caller"]
+        output = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        value, from_cache = output.stdout.split()
+        return int(value), int(from_cache)
+
+    assert run() == (8, 0)
+    assert run() == (8, 1)
+    (package / "helper.py").write_text(HELPER.format(factor=50))
+    assert run() == (200, 0)
+    assert run() == (200, 1)
+    (package / "middle.py").write_text(MIDDLE.format(package="calls").replace("2 *", "3 *"))
+    assert run() == (300, 0)
+
+
 def test_processes_that_compile_at_once_do_not_break_each_other(kernel):
     together = [start(kernel) for _ in range(3)]
     for process in together:
