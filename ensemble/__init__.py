@@ -5,7 +5,7 @@ from smallobj.ensemble.fusion import clip_scores, fuse
 from smallobj.ensemble.greedy import greedy_weights
 from smallobj.ensemble.grid import Grid, default_weights, parse_grid
 from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
-from smallobj.ensemble.recipe import OperatingPoint, Recipe, model_names
+from smallobj.ensemble.recipe import Recipe, model_names
 from smallobj.ensemble.recipe_file import read_recipe, write_recipe
 from smallobj.ensemble.scoring import score_settings
 from smallobj.ensemble.selection import (
@@ -24,7 +24,6 @@ __all__ = [
     "SOFT_DECAYS",
     "FusionConfig",
     "Grid",
-    "OperatingPoint",
     "Recipe",
     "Selection",
     "Tuning",

@@ -2,42 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Any, TypeVar
 
 from smallobj.boxes import BoxTable, InputError
+from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.config import FusionConfig
+from smallobj.ensemble.operating_point import Thresholds
 from smallobj.formats import Run
 
-if TYPE_CHECKING:
-    from smallobj.ensemble.calibration import Calibration
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingPoint:
-    """Where to cut the fused scores of each class, for a user who needs boxes and not a curve."""
-
-    goal: str  # "f1", "precision=0.95", "recall=0.9"
-    thresholds: Mapping[str, float]  # by class name; above 1: no box of the class is good enough
-
-    def __post_init__(self) -> None:
-        for name, threshold in self.thresholds.items():
-            if not threshold >= 0:
-                raise ValueError(f"a threshold is a number from 0 on, not {threshold} ({name})")
-
-    def apply(self, table: BoxTable) -> BoxTable:
-        """The boxes whose score reaches the threshold of their class.
-
-        Raises InputError for a class without a threshold, ValueError for a table without scores.
-        """
-        if table.score is None:
-            raise ValueError("a table without scores has none to cut")
-        for name in table.classes.names:
-            if name not in self.thresholds:
-                raise InputError("the recipe has no threshold for this class", item=name)
-        lowest = np.array([self.thresholds[name] for name in table.classes.names])
-        return table.filter_rows(table.score >= lowest[table.label])
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +19,16 @@ class Recipe:
 
     models: tuple[str, ...]
     config: FusionConfig  # with one weight a model
-    calibrations: "tuple[Calibration | None, ...]" = ()  # one a model; empty: none of them
-    operating_point: OperatingPoint | None = None
+    calibrations: tuple[Calibration | None, ...] = ()  # one a model; empty: none of them
+    operating_point: Thresholds | None = None  # where to cut the fused scores, if boxes are needed
     metric: str | None = None  # what was tuned for
     scores: Mapping[str, float] = field(default_factory=dict)  # what it reached, by name
 
     def __post_init__(self) -> None:
         if len(set(self.models)) != len(self.models):
             raise ValueError(f"a model stands twice: {', '.join(self.models)}")
-        self.config.weights_of(len(self.models))
+        for one_a_model in ("weights_of", "nms_iou_of", "models_of"):
+            getattr(self.config, one_a_model)(len(self.models))
         if len(self.calibrations) not in {0, len(self.models)}:
             raise ValueError(f"{len(self.calibrations)} calibrations for {len(self.models)} models")
 
@@ -100,14 +74,17 @@ class Recipe:
 
 
 def config_of(config: FusionConfig, used: Sequence[int], runs: int) -> FusionConfig:
-    """The settings for a part of the runs: what stands once a run is cut to the `used` ones."""
-    weights = config.weights_of(runs)
-    cut = replace(config, weights=tuple(weights[place] for place in used))
-    for name in ("nms_iou", "models"):
-        values = getattr(config, name, None)
-        if values is not None:
-            cut = replace(cut, **{name: tuple(values[place] for place in used)})
-    return cut
+    """The settings for a part of the runs, where the others have no say."""
+    changes: dict[str, Any] = {"weights": _take(config.weights_of(runs), used)}
+    if config.nms_iou is not None:
+        changes["nms_iou"] = _take(config.nms_iou, used)
+    if config.models is not None:
+        changes["models"] = _take(config.models, used)
+    return replace(config, **changes)
+
+
+def _take(values: Sequence[Value], used: Sequence[int]) -> tuple[Value, ...]:
+    return tuple(values[place] for place in used)
 
 
 def model_names(runs: Sequence[Run]) -> tuple[str, ...]:

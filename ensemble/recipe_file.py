@@ -2,15 +2,16 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tomli_w
 
 from smallobj.boxes import InputError, write_text
+from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.config import FusionConfig
-from smallobj.ensemble.recipe import OperatingPoint, Recipe
+from smallobj.ensemble.operating_point import Thresholds
+from smallobj.ensemble.recipe import Recipe
 
 VERSION = 2
 _NUMBER = ("a number", (int, float))
@@ -31,22 +32,20 @@ _SETTINGS: dict[str, tuple[str, tuple[type, ...]]] = {
     "max_detections": _WHOLE,
 }
 _KEYS = {"version", "metric", "scores", "operating_point", "model", *_SETTINGS}
-_KNOWN = {setting.name for setting in fields(FusionConfig)}
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
     """Write the recipe's TOML file whole."""
     content: dict[str, Any] = {"version": VERSION}
     for name in _SETTINGS:
-        value = getattr(recipe.config, name, None)
+        value = getattr(recipe.config, name)
         if value is not None:
             content[name] = value
     if recipe.metric is not None:
         content["metric"] = recipe.metric
     content["scores"] = dict(recipe.scores)
     if recipe.operating_point is not None:
-        point = recipe.operating_point
-        content["operating_point"] = {"goal": point.goal, "thresholds": dict(point.thresholds)}
+        content["operating_point"] = recipe.operating_point.as_dict()
     content["model"] = [_model(recipe, place) for place in range(len(recipe.models))]
     write_text(path, tomli_w.dumps(content))
 
@@ -55,9 +54,9 @@ def _model(recipe: Recipe, place: int) -> dict[str, Any]:
     config = recipe.config
     weight = float(config.weights_of(len(recipe.models))[place])
     entry: dict[str, Any] = {"id": recipe.models[place], "weight": weight}
-    if getattr(config, "nms_iou", None) is not None:
+    if config.nms_iou is not None:
         entry["nms_iou"] = float(config.nms_iou[place])
-    if getattr(config, "models", None) is not None:
+    if config.models is not None:
         entry["view_of"] = recipe.models[config.models.index(config.models[place])]
     if recipe.calibrations and recipe.calibrations[place] is not None:
         entry["calibration"] = recipe.calibrations[place].as_dict()
@@ -111,7 +110,7 @@ def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) not in types:
             raise InputError(f"has to be {expected}", file=path, field=name, value=value)
     settings.setdefault("max_detections", None)
-    return {name: value for name, value in settings.items() if name in _KNOWN}
+    return settings
 
 
 class _Entry(NamedTuple):
@@ -166,12 +165,10 @@ def _settings_a_model(path: Path, models: list[_Entry]) -> dict[str, Any]:
     return settings
 
 
-def _calibrations(path: Path, models: list[_Entry]) -> tuple[Any, ...]:
+def _calibrations(path: Path, models: list[_Entry]) -> tuple[Calibration | None, ...]:
     if not any("calibration" in model.rest for model in models):
         return ()
-    from smallobj.ensemble.calibration import Calibration  # noqa: PLC0415
-
-    found: list[Any] = []
+    found: list[Calibration | None] = []
     for number, model in enumerate(models):
         if "calibration" not in model.rest:
             found.append(None)
@@ -179,26 +176,20 @@ def _calibrations(path: Path, models: list[_Entry]) -> tuple[Any, ...]:
         try:
             found.append(Calibration.from_dict(model.rest["calibration"]))
         except InputError as error:
-            where = f"model[{number}].calibration"
-            inner = f"{where}.{error.field}" if error.field else where
-            raise InputError(error.reason, file=path, field=inner, value=error.value) from error
+            where = f"model[{number}].{error.field or 'calibration'}"
+            raise InputError(error.reason, file=path, field=where, value=error.value) from error
     return tuple(found)
 
 
-def _operating_point(path: Path, entry: object) -> OperatingPoint | None:
-    match entry:
-        case None:
-            return None
-        case {"goal": str(goal), "thresholds": thresholds}:
-            named = _numbers(path, "operating_point.thresholds", thresholds)
-            return OperatingPoint(goal=goal, thresholds=named)
-        case _:
-            raise InputError(
-                "has a goal (text) and thresholds (a number a class)",
-                file=path,
-                field="operating_point",
-                value=entry,
-            )
+def _operating_point(path: Path, entry: object) -> Thresholds | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        raise InputError("has to be a table", file=path, field="operating_point", value=entry)
+    try:
+        return Thresholds.from_dict(entry)
+    except InputError as error:
+        raise InputError(error.reason, file=path, field=error.field, value=error.value) from error
 
 
 def _metric(path: Path, value: object) -> str | None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 from smallobj.boxes import BoxTable, Classes, Images, InputError
 from smallobj.ensemble import (
     FusionConfig,
-    OperatingPoint,
     Recipe,
     model_names,
     read_recipe,
     write_recipe,
 )
+from smallobj.ensemble.calibration import fit_calibration
+from smallobj.ensemble.operating_point import choose_thresholds
 from smallobj.formats import RunInfo, read_runs
 
 RECIPE = Recipe(
@@ -69,12 +71,7 @@ def test_missing_and_unknown_models_are_named() -> None:
         ('version = 2\nscores = 3\nmodel = [{id = "a", weight = 1}]', "scores: has to be a table"),
         (
             'version = 2\nmodel = [{id = "a", weight = 1}]\noperating_point = {goal = "f1"}',
-            "operating_point: has a goal",
-        ),
-        (
-            'version = 2\nmodel = [{id = "a", weight = 1}]\n'
-            'operating_point = {goal = "f1", thresholds = {cat = nan}}',
-            "a threshold is a number",
+            "field operating_point.iou",
         ),
     ],
 )
@@ -110,22 +107,45 @@ def test_a_recipe_of_the_first_version_is_read(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "recipe.toml") == RECIPE
 
 
-def test_thresholds_come_back_and_cut_the_boxes_of_their_class(tmp_path: Path) -> None:
-    point = OperatingPoint(goal="precision=0.95", thresholds={"cat": 0.25, "dog": 0.5})
-    write_recipe(
-        tmp_path / "recipe.toml",
-        Recipe(models=("a",), config=FusionConfig(weights=(1.0,)), operating_point=point),
-    )
-    read = read_recipe(tmp_path / "recipe.toml").operating_point
-    assert read == point
-    table = BoxTable.build(
-        images=Images.of(["a.png"]),
+def _table(images: int = 3) -> BoxTable:
+    """A cat and a dog in each image, which the scores tell apart from nothing."""
+    return BoxTable.build(
+        images=Images.of([f"{n}.png" for n in range(images)]),
         classes=Classes.of(["cat", "dog"]),
-        image_index=np.zeros(4, np.int64),
-        xyxy=np.tile([1.0, 1, 5, 5], (4, 1)),
-        label=np.array([0, 0, 1, 1], np.int32),
-        score=np.array([0.25, 0.2, 0.5, 0.4]),
+        image_index=np.repeat(np.arange(images), 2),
+        xyxy=np.tile([[1.0, 1, 5, 5], [20, 20, 40, 40]], (images, 1)),
+        label=np.tile([0, 1], images).astype(np.int32),
+        score=np.linspace(0.2, 0.9, 2 * images),
     )
-    assert read.apply(table).score == pytest.approx([0.25, 0.5])
-    with pytest.raises(InputError, match="no threshold for this class"):
-        OperatingPoint(goal="f1", thresholds={"cat": 0.5}).apply(table)
+
+
+def test_calibrations_and_a_working_point_come_back(tmp_path: Path) -> None:
+    table = _table()
+    truth = replace(table.filter_rows(np.arange(len(table)) > 1), score=None)
+    calibration = fit_calibration(truth, table, method="platt", by=("size",))
+    recipe = Recipe(
+        models=("a", "b", "c"),
+        config=FusionConfig(
+            method="nmw", weights=(1, 0, 2), nms_iou=(0.5, 1, 0.7), models=(0, 1, 0), shift_px=2
+        ),
+        calibrations=(None, None, calibration),
+        operating_point=choose_thresholds(truth, table, goal="precision=0.9"),
+    )
+    write_recipe(tmp_path / "recipe.toml", recipe)
+    read = read_recipe(tmp_path / "recipe.toml")
+    assert read == recipe
+    index, config = read.choose(["c", "a"])
+    assert index == [1, 0]
+    assert (config.nms_iou, config.models, config.weights) == ((0.5, 0.7), (0, 0), (1, 2))
+    raw, calibrated = read.prepare([table, table])
+    assert raw is table
+    assert calibrated == calibration.apply(table)
+    with pytest.raises(ValueError, match="3 tables for 2 models"):
+        read.prepare([table] * 3)
+
+
+def test_a_faulty_calibration_names_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('version = 2\n[[model]]\nid = "a"\nweight = 1\n[model.calibration]\nby = []\n')
+    with pytest.raises(InputError, match=r"field model\[0\]\.calibration\.part: is missing"):
+        read_recipe(path)
