@@ -23,6 +23,8 @@ class RunKind(StrEnum):
 
     challenge = "challenge"
     coco = "coco"
+    openimages = "openimages"
+    yolo = "yolo"
 
 
 DataArgument = Annotated[

@@ -8,14 +8,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from smallobj.boxes import BoxTable, InputError, xyxy_to_xywh
+from smallobj.boxes import BoxTable, InputError, xywh_to_xyxy, xyxy_to_xywh
 from smallobj.formats.challenge import DECIMALS
 from smallobj.formats.coco import number_list_fault, wrong_value
+from smallobj.formats.faults import Faults
 from smallobj.formats.image_ids import id_fault, match_ids, normal_id
-from smallobj.formats.json_rows import JsonRows, collector_paused, load_json
+from smallobj.formats.json_rows import collector_paused, load_json, read_json_bytes
 from smallobj.formats.labels import Labels
 from smallobj.formats.raw import ImageId
+from smallobj.formats.raw_run import RawRun, RunOutput, RunRequest
 from smallobj.formats.values import LARGEST_CLASS, LARGEST_NUMBER, Wrong, number_fault
+
+LOOKED_FOR = "COCO results (a list of image_id, category_id, bbox, score)"
+FOLDER = False
+NORMALISED = False
+NAMES_EMPTY = False
 
 
 class _Result(msgspec.Struct, gc=False):
@@ -28,29 +35,48 @@ class _Result(msgspec.Struct, gc=False):
 _RESULTS = msgspec.json.Decoder(list[_Result])
 
 
-def read_results(
-    path: Path,
-    content: bytes,
-    class_ids: frozenset[int] | None,
-    labels: Labels | None,
-) -> JsonRows:
-    """Rows of `[{"image_id": ..., "category_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]`.
+def find(path: Path) -> bool:
+    """Whether a file begins like a JSON list."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(200).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
 
-    class_ids: the classes there are, None where unknown. labels: translate image ids into those of
-    the labels. Raises InputError at the first fault.
+
+def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
+    """Boxes of `[{"image_id": ..., "category_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]`.
+
+    Image ids are translated into those of the request's labels. Raises InputError at the first
+    fault.
     """
-    results = _decode_results(path, content)
+    results = _decode_results(path, read_json_bytes(path))
+    class_ids = None if request.classes is None else frozenset(request.classes.source_ids)
     _check_results(path, results, class_ids)
     own = list(dict.fromkeys(r.image_id for r in results))
-    ids = _image_names(path, own, labels)
     position = {image_id: i for i, image_id in enumerate(own)}
-    rows = np.array([(r.category_id, *r.bbox, r.score) for r in results], np.float64).reshape(-1, 6)
-    return JsonRows(
-        ids,
-        np.array([position[r.image_id] for r in results], np.int64),
-        np.arange(len(rows)),
-        rows,
+    boxes = np.array([r.bbox for r in results], np.float64).reshape(-1, 4)
+    return RawRun(
+        ids=_image_names(path, own, request.labels),
+        image_index=np.array([position[r.image_id] for r in results], np.int64),
+        xyxy=xywh_to_xyxy(boxes),
+        class_id=np.array([r.category_id for r in results], np.int64),
+        score=np.array([r.score for r in results], np.float64),
+        number=np.arange(len(results)),
     )
+
+
+def write(table: BoxTable, place: Path, output: RunOutput) -> list[str]:
+    """Classes by their source ids, images by their COCO ids; one without boxes leaves no trace."""
+    ids = coco_image_ids(table.images.ids, output.labels, output.path)
+    place.write_bytes(results_json(table, ids))
+    return empty_images_note(table, "COCO results")
+
+
+def empty_images_note(table: BoxTable, what: str) -> list[str]:
+    """How many images without boxes a format that cannot name them has lost."""
+    empty = int((np.diff(table.offsets) == 0).sum())
+    were = "image without boxes does" if empty == 1 else "images without boxes do"
+    return [f"{empty} {were} not stand in {what}"] if empty else []
 
 
 def results_json(table: BoxTable, image_ids: Sequence[ImageId]) -> bytes:

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import InputError
 
+# What may end the name of an image, or of a file that stands for one.
+_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .tif .tiff .gif .heic .heif .avif .jp2 .dng .ppm"
+    " .pgm .txt .xml .json".split()
+)
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -47,6 +52,11 @@ def id_fault(image_id: str) -> str | None:
     return None
 
 
+def has_ending(image_id: str) -> bool:
+    """Whether an id says the kind of its file, as `a.jpg` does and `a` does not."""
+    return without_ending(image_id) != image_id
+
+
 def match_ids(
     wanted: Sequence[str],
     given: Sequence[str],
@@ -78,7 +88,13 @@ def base_name(image_id: str) -> str:
 
 def stem(image_id: str) -> str:
     """The id without its folders and its ending."""
-    return PurePosixPath(image_id).stem
+    return without_ending(base_name(image_id))
+
+
+def without_ending(image_id: str) -> str:
+    """The id without what says the kind of its file: `b/v1.2.jpg` and `b/v1.2` to `b/v1.2`."""
+    ending = PurePosixPath(image_id).suffix
+    return image_id[: -len(ending)] if ending.lower() in _ENDINGS else image_id
 
 
 class _Side(NamedTuple):

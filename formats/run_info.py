@@ -1,5 +1,6 @@
 """What stands beside a run: `NAME.run.toml`, which model made it, with which views, on what."""
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +23,23 @@ class RunInfo:
     image_set: str | None = None  # what the images were, for people
     cap: int | None = None  # most boxes an image; None where there was no cap
     seconds: float | None = None  # time it took
+    weight_mb: float | None = None  # of the stored weights of all its models, 1,000,000 bytes each
+    latency_ms: float | None = None  # an image, all views and models included, where it was made
 
 
-def run_info_path(run: Path) -> Path:
-    """`runs/NAME.json` to `runs/NAME.run.toml`."""
-    return run.with_name(run.stem + ".run.toml")
+def run_info_path(run: Path, *, folder: bool = False) -> Path:
+    """`runs/NAME.json` to `runs/NAME.run.toml`; a folder's name stays whole, as it has no ending.
+
+    folder: the run is one that is still to be written.
+    """
+    name = run.name if folder or run.is_dir() else run.stem
+    return run.with_name(name + ".run.toml")
 
 
 def write_run_info(path: Path, info: RunInfo) -> None:
     """Write the TOML file whole; what is None stays out."""
     content: dict[str, Any] = {"model": info.model, "views": list(info.views)}
-    for name in ("fold", "image_set", "cap", "seconds"):
+    for name in ("fold", "image_set", "cap", "seconds", "weight_mb", "latency_ms"):
         value = getattr(info, name)
         if value is not None:
             content[name] = value
@@ -64,6 +71,8 @@ def read_run_info(path: Path) -> RunInfo:
         image_set=content.get("image_set"),
         cap=content.get("cap"),
         seconds=content.get("seconds"),
+        weight_mb=content.get("weight_mb"),
+        latency_ms=content.get("latency_ms"),
     )
 
 
@@ -87,6 +96,10 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "model": ("a text", _is_text),
     "views": ("a list of texts", _is_texts),
@@ -94,5 +107,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "image_set": ("a text", _is_text),
     "cap": ("a whole number above 0", lambda v: type(v) is int and v > 0),
     "seconds": ("a number", lambda v: type(v) in (int, float)),
+    "weight_mb": ("a number from 0 up", _is_cost),
+    "latency_ms": ("a number from 0 up", _is_cost),
     "classes": ("a table of names and ids", lambda v: isinstance(v, dict)),
 }

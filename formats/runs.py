@@ -1,73 +1,112 @@
-"""Runs: one model's predictions on one image set; the challenge's JSON or COCO results."""
+"""Runs: one model's predictions on one image set, in any of the known formats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from smallobj.boxes import BoxTable, Classes, Images, InputError, whole_file, xywh_to_xyxy
-from smallobj.formats.challenge import (
-    challenge_json,
-    is_challenge_run,
-    labels_of,
-    numbered_classes,
-)
-from smallobj.formats.coco_results import coco_image_ids, read_results, results_json
+from smallobj.boxes import BoxTable, Classes, Images, InputError, whole_file
+from smallobj.formats.challenge import labels_of, numbered_classes
 from smallobj.formats.faults import Faults, Stop
 from smallobj.formats.image_ids import natural_key
-from smallobj.formats.json_rows import RUN_FIELDS, JsonRows, read_json_bytes, read_rows
 from smallobj.formats.labels import Labels
-from smallobj.formats.repairs import Repairs, repair_boxes
+from smallobj.formats.output import whole_folder
+from smallobj.formats.raw_run import (
+    UNITS,
+    RawRun,
+    RunOutput,
+    RunRequest,
+    Unit,
+    is_unit_square,
+    unit_square,
+)
+from smallobj.formats.repairs import Geometry, Repairs, repair_boxes
+from smallobj.formats.run_classes import classes_of_run
+from smallobj.formats.run_formats import RUN_FORMATS, find_run_kind, guess_run_kind, run_format
 from smallobj.formats.run_info import RunInfo, read_run_info, run_info_path, write_run_info
 
-RUN_KINDS = ("challenge", "coco")  # what runs are written as
+RUN_KINDS = tuple(RUN_FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One model's predictions on one image set."""
+    """One model's predictions on one image set.
 
-    name: str  # the file's name without its ending
+    Where boxes are fractions of images whose sizes are unknown, every image is 1 x 1 and
+    `unit` says so; `align_runs` brings them to pixels as soon as it learns the sizes.
+    """
+
+    name: str  # the file's name without its ending, the folder's name
     path: Path
-    kind: str  # one of RUN_KINDS; "coco" names no image without boxes
+    kind: str  # one of RUN_KINDS
     table: BoxTable  # with scores
     info: RunInfo | None  # None where no TOML lies beside
     repairs: Repairs
+    unit: Unit = "pixel"  # of the boxes
+    numbered: bool = True  # False: the file has class names alone, and their ids are made up
+
+    @property
+    def names_empty(self) -> bool:
+        """Whether an image in which nothing was found stands in a file of this kind as well."""
+        return RUN_FORMATS[self.kind].names_empty
 
 
-def read_run(path: Path, *, labels: Labels | None = None, strict: bool = False) -> Run:
-    """Read predictions: the challenge's JSON with scores, or a list of COCO results.
+def read_run(
+    path: Path,
+    *,
+    labels: Labels | None = None,
+    classes: Classes | None = None,
+    unit: Unit | None = None,
+    strict: bool = False,
+) -> Run:
+    """Read predictions; the kind is found from the content.
 
     labels: translate the image ids of COCO results into those of the labels; without them an
-    image is called by its COCO id. Classes are those of `NAME.run.toml` beside the file, else
-    they are called by their ids, 0 to the largest. Swapped corners are repaired, boxes without
-    area dropped, both counted; `strict` makes them errors. Image sizes stay unknown.
+    image is called by its COCO id. classes: what the class numbers of the file mean; without them
+    those of `NAME.run.toml` beside it or of the file itself, else classes are called by their
+    ids, 0 to the largest. unit: of the boxes of a CSV file, told by its boxes where None. Swapped
+    corners are repaired, boxes without area dropped, both counted; `strict` makes them errors.
 
     Raises InputError with file, item, field and value where a value is at fault.
     """
-    content = read_json_bytes(path)
+    if unit is not None and unit not in UNITS:
+        raise InputError(f"unknown; known: {', '.join(UNITS)}", field="unit", value=unit)
+    kind = guess_run_kind(path)
     info_path = run_info_path(path)
     info = read_run_info(info_path) if info_path.is_file() else None
-    class_ids = None if info is None else frozenset(info.classes.source_ids)
+    said = classes or (None if info is None else info.classes)
     faults = Stop(strict=strict)
-    kind = "coco" if content.lstrip()[:1] == b"[" else "challenge"
-    if kind == "coco":
-        rows = read_results(path, content, class_ids, labels)
-    else:
-        _refuse_labels(path, content)
-        rows = read_rows(path, content, RUN_FIELDS, class_ids, faults)
-    if not rows.ids:
+    raw = RUN_FORMATS[kind].read(path, RunRequest(classes=said, labels=labels, unit=unit), faults)
+    if not raw.ids:
         raise InputError("holds no predictions", file=path)
-    classes = numbered_classes(rows.rows[:, 0]) if info is None else info.classes
-    table, repairs = _table(path, rows, classes, faults)
-    return Run(name=path.stem, path=path, kind=kind, table=table, info=info, repairs=repairs)
+    class_id, known = classes_of_run(path, raw, said)
+    table, repairs = _table(path, raw, class_id, known, faults)
+    return Run(
+        name=path.name if path.is_dir() else path.stem,
+        path=path,
+        kind=kind,
+        table=table,
+        info=info,
+        repairs=repairs,
+        unit="normalised" if is_unit_square(table.images) else "pixel",
+        numbered=raw.numbered or said is not None,
+    )
 
 
 def read_runs(
-    paths: Sequence[Path], *, labels: Labels | None = None, strict: bool = False
+    paths: Sequence[Path],
+    *,
+    labels: Labels | None = None,
+    classes: Mapping[Path, Classes] | None = None,
+    unit: Unit | None = None,
+    strict: bool = False,
 ) -> list[Run]:
-    """Read several runs; raises InputError where there are none or one stands twice."""
+    """Read several runs; classes: what the class numbers of each mean, for some or all of them.
+
+    Raises InputError where there are none or one stands twice.
+    """
     if not paths:
         raise InputError("no runs given")
     seen: set[Path] = set()
@@ -75,7 +114,11 @@ def read_runs(
         if path.resolve() in seen:
             raise InputError("run is given twice", file=path)
         seen.add(path.resolve())
-    return [read_run(path, labels=labels, strict=strict) for path in paths]
+    said = classes or {}
+    return [
+        read_run(path, labels=labels, classes=said.get(path), unit=unit, strict=strict)
+        for path in paths
+    ]
 
 
 def write_run(
@@ -88,78 +131,116 @@ def write_run(
 ) -> list[str]:
     """Write a run and `NAME.run.toml` beside it, both or none; returns what to tell.
 
-    kind: "challenge", where an image without boxes is an empty list, or "coco", results in which
-    it does not stand. labels: COCO labels that say the image ids of results; without them the
-    table's ids have to be numbers. Classes are written by their source ids.
+    kind: one of RUN_KINDS; "yolo" writes a folder. labels: COCO labels that say the image ids of
+    COCO results; without them the table's ids have to be numbers. Classes are written by their
+    source ids, or by name where a format has names.
 
     Raises ValueError where the table has no scores or other classes than `info`, InputError where
-    an image has no COCO id.
+    an image has no COCO id, or where sizes of images are needed to get from pixels to fractions
+    or back, and unknown.
     """
     if table.score is None or table.classes != info.classes:
         raise ValueError("a run has scores, and the classes its info names")
-    if kind not in RUN_KINDS:
-        raise InputError(f"unknown kind of run; known: {', '.join(RUN_KINDS)}", value=kind)
-    notes = []
-    if kind == "coco":
-        content = results_json(table, coco_image_ids(table.images.ids, labels, path))
-        empty = int((np.diff(table.offsets) == 0).sum())
-        if empty:
-            were = "image without boxes does" if empty == 1 else "images without boxes do"
-            notes.append(f"{empty} {were} not stand in COCO results")
-    else:
-        content = challenge_json(table)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-        write_run_info(run_info_path(path), info)
+    form = run_format(kind)
+    require_unit(table, path, kind)
+    output = RunOutput(path=path, info=info, labels=labels)
+    with _whole(path, folder=form.folder) as temporary:
+        notes = form.write(table, temporary, output)
+        write_run_info(run_info_path(path, folder=form.folder), info)
     return notes
 
 
-def is_run(path: Path) -> bool:
-    """Whether a file holds predictions, not labels: a list, six values a box, a TOML beside.
+def require_unit(table: BoxTable, path: Path, kind: str) -> None:
+    """Raise InputError where the boxes cannot be written in the unit of a format.
 
-    Raises InputError where it is empty or cannot be read.
+    That is fractions where the size of an image with boxes is unknown, and pixels where the boxes
+    are fractions of images whose sizes nobody said.
     """
-    if not path.is_file():
+    form = run_format(kind)
+    if not form.normalised and is_unit_square(table.images):
+        fractions = ", ".join(name for name, one in RUN_FORMATS.items() if one.normalised)
+        reason = (
+            "boxes are fractions of images whose sizes are unknown: give the images (--images),"
+            f" or labels that say them (--labels); {fractions} can be written without"
+        )
+        raise InputError(reason, file=path, field="to", value=kind)
+    unknown = (table.images.width == 0) | (table.images.height == 0)
+    unknown &= np.diff(table.offsets) > 0
+    if form.normalised and unknown.any():
+        reason = (
+            f"size of the image is unknown, which {kind} needs: give the images (--images), or"
+            " labels that say sizes (--labels)"
+        )
+        raise InputError(reason, file=path, item=table.images.ids[int(np.argmax(unknown))])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a file or folder holds predictions, not labels; a TOML beside says so too.
+
+    Raises InputError where it is an empty file or cannot be read.
+    """
+    if not path.exists():
         return False
     if run_info_path(path).is_file():
         return True
-    content = read_json_bytes(path).lstrip()
-    return content[:1] == b"[" or is_challenge_run(content)
+    return find_run_kind(path) is not None
+
+
+@contextmanager
+def _whole(path: Path, *, folder: bool) -> Iterator[Path]:
+    with whole_folder(path) if folder else whole_file(path) as temporary:
+        yield temporary
 
 
 def _table(
-    path: Path, rows: JsonRows, classes: Classes, faults: Faults
+    path: Path, raw: RawRun, class_id: np.ndarray, classes: Classes, faults: Faults
 ) -> tuple[BoxTable, Repairs]:
-    unknown = np.zeros(len(rows.rows), np.int32)
-    geometry = repair_boxes(xywh_to_xyxy(rows.rows[:, 1:5]), unknown, unknown)
-    for kind, reason, bad in (
-        ("swapped corners", "width or height is negative", geometry.swapped),
-        ("zero area", "box has no area", geometry.zero_area),
-    ):
-        for row in np.flatnonzero(bad):
-            faults.add(
-                kind,
-                reason,
-                file=path,
-                item=rows.ids[rows.image_index[row]],
-                field=f"box {rows.number[row]}",
-                value=rows.rows[row, 1:5].tolist(),
-            )
+    images = _images(path, raw)
+    width, height = images.width[raw.image_index], images.height[raw.image_index]
+    geometry = repair_boxes(raw.xyxy, width, height)
+    _report(path, raw, geometry, faults)
     keep = geometry.keep
-    order = sorted(range(len(rows.ids)), key=lambda i: natural_key(rows.ids[i]))
+    order = sorted(range(len(raw.ids)), key=lambda i: natural_key(raw.ids[i]))
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     table = BoxTable.build(
-        images=Images.of([rows.ids[i] for i in order]),
+        images=images.take(np.array(order, np.int64)),
         classes=classes,
-        image_index=position[rows.image_index[keep]],
+        image_index=position[raw.image_index[keep]],
         xyxy=geometry.xyxy[keep],
-        label=labels_of(rows.rows[keep, 0].astype(np.int64), classes),
-        score=rows.rows[keep, 5],
+        label=labels_of(class_id[keep], classes),
+        score=raw.score[keep],
+        source=None if raw.source is None else raw.source[keep],
+        sources=raw.sources,
     )
     return table, geometry.repairs()
 
 
-def _refuse_labels(path: Path, content: bytes) -> None:
-    if content.lstrip()[:1] == b"{" and b'"categories"' in content:
-        raise InputError("holds COCO labels, not predictions", file=path)
+def _images(path: Path, raw: RawRun) -> Images:
+    if len(set(raw.ids)) < len(raw.ids):
+        twice = next(image_id for image_id in raw.ids if raw.ids.count(image_id) > 1)
+        raise InputError("image stands twice", file=path, item=twice)
+    if raw.unit == "normalised":
+        return unit_square(raw.ids)
+    if raw.sizes is None:
+        return Images.of(raw.ids)
+    return Images(ids=tuple(raw.ids), width=raw.sizes[:, 0], height=raw.sizes[:, 1])
+
+
+def _report(path: Path, raw: RawRun, geometry: Geometry, faults: Faults) -> None:
+    for kind, reason, bad in (
+        ("swapped corners", "width or height is negative", geometry.swapped),
+        ("zero area", "box has no area", geometry.zero_area),
+        ("outside the image", "box is outside its image", geometry.outside),
+        ("outside the image", "box sticks out of its image", geometry.clipped),
+    ):
+        for row in np.flatnonzero(bad):
+            image = int(raw.image_index[row])
+            faults.add(
+                kind,
+                reason,
+                file=path if raw.files is None else raw.files[image],
+                item=raw.ids[image],
+                field=raw.row_field.format(raw.number[row]),
+                value=[float(f"{number:.9g}") for number in raw.xyxy[row]],
+            )

@@ -85,7 +85,7 @@ def test_runs_that_are_not_there_are_refused(tmp_path: Path) -> None:
         align_runs([])
     with pytest.raises(InputError, match="no such file"):
         read_run(tmp_path / "run.json")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder without a txt"):
         read_run(tmp_path)
 
 
