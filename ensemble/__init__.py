@@ -2,9 +2,12 @@
 
 from smallobj.ensemble.config import CONFIDENCE_RULES, METHODS, SOFT_DECAYS, FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse
-from smallobj.ensemble.greedy import greedy_weights
-from smallobj.ensemble.grid import Grid, default_weights, parse_grid
+from smallobj.ensemble.greedy import ScoreMemo, greedy_weights
+from smallobj.ensemble.grid import Grid, default_settings, default_weights
+from smallobj.ensemble.grid_options import parse_grid
 from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
+from smallobj.ensemble.limits import Costs, Limits, costs_of
+from smallobj.ensemble.pareto import FrontRow, pareto_front
 from smallobj.ensemble.recipe import Recipe, model_names
 from smallobj.ensemble.recipe_file import read_recipe, write_recipe
 from smallobj.ensemble.scoring import score_settings
@@ -22,15 +25,20 @@ __all__ = [
     "CONFIDENCE_RULES",
     "METHODS",
     "SOFT_DECAYS",
+    "Costs",
+    "FrontRow",
     "FusionConfig",
     "Grid",
+    "Limits",
     "Recipe",
+    "ScoreMemo",
     "Selection",
     "Tuning",
     "average_weights",
     "bag_parts",
     "best_settings",
     "clip_scores",
+    "costs_of",
     "default_weights",
     "fold_mean",
     "fuse",
@@ -39,6 +47,7 @@ __all__ = [
     "leave_one_out",
     "model_names",
     "nms",
+    "pareto_front",
     "parse_grid",
     "read_recipe",
     "score_settings",

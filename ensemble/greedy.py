@@ -5,7 +5,7 @@ Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of
 already; how often a run was added is its weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from math import gcd, isnan
 
@@ -34,6 +34,11 @@ class ScoreMemo:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    @property
+    def known(self) -> Mapping[Weights, Array]:
+        """The ensembles scored so far, in lowest terms, and their scores [P]."""
+        return self._known
 
     def new(self, keys: Sequence[Weights]) -> int:
         """How many of these, distinct and in lowest terms, were not asked for yet."""

@@ -70,7 +70,7 @@ def select_weights(
     must hold for an ensemble wherever it holds for one of the same runs and more. `rounds` and
     `budget` are those of `greedy_weights`. Raises ValueError where not even one run is allowed.
     """
-    memo = ScoreMemo(score)
+    memo = score if isinstance(score, ScoreMemo) else ScoreMemo(score)
     singles = allowed_singles(runs, allowed)
     counts = greedy_weights(memo, runs, rounds=rounds, allowed=allowed, budget=budget)
     by_fit = counts.reshape(-1, 1 + bags, runs)

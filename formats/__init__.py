@@ -7,6 +7,7 @@ from smallobj.formats.image_files import list_images, upright_size
 from smallobj.formats.image_ids import match_ids, natural_key, normal_id
 from smallobj.formats.labels import FORMATS, Labels, read_labels, write_labels
 from smallobj.formats.repairs import Repairs
+from smallobj.formats.run_costs import RunCost, cost_of, sum_costs
 from smallobj.formats.run_info import RunInfo, read_run_info, write_run_info
 from smallobj.formats.runs import RUN_KINDS, Run, is_run, read_run, read_runs, write_run
 from smallobj.formats.splits import split_folds
@@ -21,10 +22,12 @@ __all__ = [
     "Labels",
     "Repairs",
     "Run",
+    "RunCost",
     "RunInfo",
     "Statistics",
     "align_runs",
     "check_labels",
+    "cost_of",
     "describe",
     "is_run",
     "list_images",
@@ -36,6 +39,7 @@ __all__ = [
     "read_run_info",
     "read_runs",
     "split_folds",
+    "sum_costs",
     "upright_size",
     "write_labels",
     "write_run",

@@ -125,6 +125,7 @@ class Loop:
         """Score the averaged weights, and keep them where they are the best so far."""
         started = time.perf_counter()
         found = self.validation.predict(self.averaged.model, self._validating)
+        latency_ms = 1000 * (time.perf_counter() - started) / len(found.images)
         scores = self.validation.scores(found)
         self._validation_s = time.perf_counter() - started
         progress, score = self.progress, scores[self.config.metric]
@@ -132,6 +133,7 @@ class Loop:
         best = score > progress.best_score
         if best:
             progress.best_step, progress.best_score = progress.step, score
+            progress.best_latency_ms = round(latency_ms, 3)
             save_best(self.resume_folder, found)
             save_weights(
                 self.folder,

@@ -25,6 +25,7 @@ class Progress:
     validated: int = 0  # step of the last validation
     best_step: int = 0  # 0: none yet
     best_score: float = -1.0
+    best_latency_ms: float | None = None  # an image, when the best weights were validated
     failed: int = 0  # steps in a row without a finite loss and gradient
     done: bool = False
     length: Length | None = None

@@ -156,7 +156,8 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
         folder.run,
         best,
         loop.validation,
-        model=manifest.id,
+        manifest=manifest,
+        latency_ms=progress.best_latency_ms,
         held_out=data.held_out,
         data=loop.config.data,
     )

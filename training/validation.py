@@ -14,6 +14,7 @@ from smallobj.formats import RunInfo, write_run
 from smallobj.prediction import MAX_BOXES, predict
 from smallobj.training.data import Part
 from smallobj.tta import View
+from smallobj.weights import Manifest
 
 _PIXELS_A_BATCH = 8_000_000
 _MEASURED_IMAGES = 4
@@ -83,18 +84,21 @@ def write_validation_run(
     table: BoxTable,
     validation: Validation,
     *,
-    model: str,
+    manifest: Manifest,
+    latency_ms: float | None,
     held_out: str,
     data: Path,
 ) -> None:
     """Write the predictions of the best weights as a run, out of fold, with its TOML beside."""
     info = RunInfo(
-        model=model,
+        model=manifest.id,
         classes=table.classes,
         views=tuple(view.name for view in validation.views),
         fold=held_out,
         image_set=str(data),
         cap=MAX_BOXES,
+        weight_mb=manifest.weight_mb,
+        latency_ms=latency_ms,
     )
     write_run(path, table, info)
 

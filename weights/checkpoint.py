@@ -32,7 +32,9 @@ def save_weights(folder: str | Path, state: Mapping[str, Tensor], manifest: Mani
         name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()
     }
     content = save(tensors, metadata={"format": "pt"})
-    complete = replace(manifest, sha256=hashlib.sha256(content).hexdigest())
+    complete = replace(
+        manifest, sha256=hashlib.sha256(content).hexdigest(), weight_bytes=len(content)
+    )
     write_bytes(Path(folder) / WEIGHTS, content)
     write_manifest(folder, complete)
     return complete
@@ -61,7 +63,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Manifest]:
             value=f"{found[:12]}…",
         )
     try:
-        return load(content), manifest
+        return load(content), replace(manifest, weight_bytes=len(content))
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"is not safetensors: {error}", file=file) from error
 

@@ -39,12 +39,18 @@ class Manifest:
     scores: Mapping[str, float] = field(default_factory=dict)  # validation metrics by name
     versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries
     sha256: str = ""  # of weights.safetensors; filled in by save_weights
+    weight_bytes: int = 0  # size of weights.safetensors; filled in by save_weights and load_weights
 
     def __post_init__(self) -> None:
         for name, (check, wish) in _CHECKS.items():
             value = getattr(self, name)
             if not check(value):
                 raise InputError(f"must be {wish}", field=name, value=value)
+
+    @property
+    def weight_mb(self) -> float | None:
+        """Size of weights.safetensors as stored, in MB of 1,000,000 bytes; None: not known."""
+        return self.weight_bytes / 1e6 or None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as TOML holds them."""
@@ -166,6 +172,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scores": (_maps(_is_number), "a table of numbers"),
     "versions": (_maps(_is_text), "a table of text"),
     "sha256": (_is_sha256, "64 hexadecimal digits"),
+    "weight_bytes": (lambda value: type(value) is int and value >= 0, "a whole number from 0 up"),
 }
 _REQUIRED = (
     "id",

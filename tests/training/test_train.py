@@ -75,6 +75,9 @@ def test_the_files_of_a_run_fit_each_other(finished: tuple[Path, TrainConfig]) -
     assert run.info is not None
     assert run.info.model == "squares"
     assert run.info.fold == "val"
+    assert run.info.weight_mb == (out / "weights.safetensors").stat().st_size / 1e6
+    assert run.info.latency_ms is not None
+    assert 0 < run.info.latency_ms < 60_000
     truth = read_labels(config.data, split="val").table
     aligned = align_runs([run], images=truth.images, classes=truth.classes)
     score = map_score(truth, aligned.tables[0], "map50")

@@ -42,7 +42,9 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
     saved = save_weights(tmp_path, net.state_dict(), MANIFEST)
     state, manifest = load_weights(tmp_path / "weights.safetensors")
     assert same(state, dict(net.state_dict()))
-    assert manifest == saved == replace(MANIFEST, sha256=manifest.sha256)
+    size = (tmp_path / "weights.safetensors").stat().st_size
+    assert manifest == saved == replace(MANIFEST, sha256=manifest.sha256, weight_bytes=size)
+    assert manifest.weight_mb == size / 1e6
     assert (
         manifest.sha256
         == hashlib.sha256((tmp_path / "weights.safetensors").read_bytes()).hexdigest()

@@ -59,6 +59,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ("scores", {"map50": "good"}),
         ("versions", {"torch": 2}),
         ("sha256", "abc"),
+        ("weight_bytes", -1),
     ],
 )
 def test_a_wrong_value_is_named_with_its_field(field: str, value: object) -> None:
