@@ -52,6 +52,7 @@ class RawRun:
     files: Sequence[Path] | None = None  # [N] the file of each image, where there are several
     source: NDArray[np.int32] | None = None  # [M] index into sources
     sources: tuple[Source, ...] = ()
+    info: RunInfo | None = None  # what the file itself says of its model
 
 
 def unit_square(ids: Sequence[str]) -> Images:

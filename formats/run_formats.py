@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from smallobj.boxes import BoxTable, InputError
-from smallobj.formats import challenge_run, coco_results, openimages_run, yolo_run
+from smallobj.formats import challenge_run, coco_results, openimages_run, parquet_run, yolo_run
 from smallobj.formats.faults import Faults
 from smallobj.formats.raw_run import RawRun, RunOutput, RunRequest
 
@@ -37,6 +37,7 @@ RUN_FORMATS: dict[str, RunFormat] = {
     "challenge": _format(challenge_run),
     "coco": _format(coco_results),
     "openimages": _format(openimages_run),
+    "parquet": _format(parquet_run),
     "yolo": _format(yolo_run),
 }
 

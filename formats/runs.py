@@ -88,7 +88,7 @@ def read_run(
         path=path,
         kind=kind,
         table=table,
-        info=info,
+        info=info or raw.info,
         repairs=repairs,
         unit="normalised" if is_unit_square(table.images) else "pixel",
         numbered=raw.numbered or said is not None,
@@ -198,7 +198,7 @@ def _table(
     images = _images(path, raw)
     width, height = images.width[raw.image_index], images.height[raw.image_index]
     geometry = repair_boxes(raw.xyxy, width, height)
-    _report(path, raw, geometry, faults)
+    report_geometry(path, raw, geometry, faults)
     keep = geometry.keep
     order = sorted(range(len(raw.ids)), key=lambda i: natural_key(raw.ids[i]))
     position = np.empty(len(order), np.int64)
@@ -227,7 +227,8 @@ def _images(path: Path, raw: RawRun) -> Images:
     return Images(ids=tuple(raw.ids), width=raw.sizes[:, 0], height=raw.sizes[:, 1])
 
 
-def _report(path: Path, raw: RawRun, geometry: Geometry, faults: Faults) -> None:
+def report_geometry(path: Path, raw: RawRun, geometry: Geometry, faults: Faults) -> None:
+    """Report every box of faulty geometry with its row."""
     for kind, reason, bad in (
         ("swapped corners", "width or height is negative", geometry.swapped),
         ("zero area", "box has no area", geometry.zero_area),
