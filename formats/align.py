@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.formats.align_classes import to_classes, union_classes
+from smallobj.formats.align_images import from_folder, from_labels, known_sizes, union_images
 from smallobj.formats.image_ids import match_ids
+from smallobj.formats.raw_run import Unit, unit_square
 from smallobj.formats.runs import Run
 
 
@@ -18,6 +22,7 @@ class Aligned:
     tables: list[BoxTable]  # one per run, in the order of the runs
     notes: list[str]  # what the user is told: images that a run lacks or that were left out
     positions: NDArray[np.int64]  # [N], where the images stand among those asked for
+    unit: Unit = "pixel"  # "normalised": all boxes are fractions, of images of 1 x 1
 
     @property
     def images(self) -> Images:
@@ -36,35 +41,105 @@ def align_runs(
     images: Images | None = None,
     classes: Classes | None = None,
     common: bool = False,
+    sized: Images | None = None,
+    image_folder: Path | None = None,
 ) -> Aligned:
-    """Bring runs to the same images and classes.
+    """Bring runs to the same images, classes and unit.
 
     images: the truth's; without them the union of the runs' images in order of first appearance.
     common: of the truth's images only those that every run holds. classes: the truth's; without
-    them those that the runs' TOML files name, or the runs' ids. Classes are matched by name where a
-    run names them, else by the source's id. A run without an image counts as having found nothing
-    there, and is told.
+    them those that the runs name, or the runs' ids. Classes are matched by name where a run names
+    them, else by the source's id. A run without an image counts as having found nothing there, and
+    is told. sized: images of labels that say sizes; image_folder: where to read them from headers.
 
-    Raises InputError where a run has no image in common with the others or a class outside.
+    Fractions become pixels by the sizes that the truth, another run, `sized` or the headers say.
+    Where all runs have fractions and a size is unknown they stay fractions, of images of 1 x 1.
+
+    Raises InputError where a run has no image in common with the others or a class outside, where
+    two runs say different sizes of an image, or where pixels meet fractions and a size is unknown.
     """
     if not runs:
         raise InputError("no runs given")
     notes: list[str] = []
-    shared_classes = classes or _union_classes(runs, notes)
-    tables = [_to_classes(run, shared_classes) for run in runs]
+    shared_classes = classes or union_classes(runs, notes)
+    tables = [to_classes(run, shared_classes) for run in runs]
+    given = images
     if images is None:
-        images, indices = _union_images(runs)
+        images, indices = union_images(runs)
         _note_missing(runs, indices, notes)
         chosen = np.arange(len(images))
     else:
         indices = [_find(run, images) for run in runs]
         chosen = _held_by_all(indices) if common else np.arange(len(images))
         _note_scored(runs, indices, notes, common=common)
-    shared = images.take(chosen)
+    sizes = known_sizes(images, runs, indices)
+    if sized is not None:
+        images, sizes = from_labels(images, sizes, sized, runs)
+    if image_folder is not None and not (sizes > 0).all():
+        images, sizes = from_folder(images, sizes, image_folder, runs)
+    unit = _shared_unit(runs, tables, indices, sizes, images, scored=given is not None)
+    if unit == "pixel":
+        tables = [
+            _in_pixels(run, table, index, sizes)
+            for run, table, index in zip(runs, tables, indices, strict=True)
+        ]
+    if given is None:
+        images = (
+            Images(ids=images.ids, width=sizes[:, 0], height=sizes[:, 1])
+            if unit == "pixel"
+            else unit_square(images.ids)
+        )
+    shared = (images if given is None else given).take(chosen)
     aligned = [
         _take(table, shared, index[chosen]) for table, index in zip(tables, indices, strict=True)
     ]
-    return Aligned(tables=aligned, notes=notes, positions=chosen)
+    return Aligned(tables=aligned, notes=notes, positions=chosen, unit=unit)
+
+
+def _shared_unit(
+    runs: Sequence[Run],
+    tables: Sequence[BoxTable],
+    indices: Sequence[NDArray[np.int64]],
+    sizes: NDArray[np.int32],
+    images: Images,
+    *,
+    scored: bool,
+) -> Unit:
+    """Pixels, or fractions where no run has pixels and not every size is known.
+
+    Raises InputError where a size is unknown that is needed.
+    """
+    unknown = ~(sizes > 0).all(axis=1)
+    pixels = scored or any(
+        run.unit == "pixel" and len(table) for run, table in zip(runs, tables, strict=True)
+    )
+    for run, table, index in zip(runs, tables, indices, strict=True):
+        if run.unit == "pixel":
+            continue
+        has_boxes = np.diff(table.offsets) > 0
+        lacking = unknown & (index >= 0)
+        lacking[lacking] = has_boxes[index[lacking]]
+        if lacking.any() and pixels:
+            reason = (
+                f"boxes are fractions of images, and the size of {_number_of(int(lacking.sum()))}"
+                " is unknown: give the images (--images), or labels that say sizes (--labels)"
+            )
+            raise InputError(reason, file=run.path, item=images.ids[int(np.argmax(lacking))])
+        if lacking.any():
+            return "normalised"
+    return "pixel"
+
+
+def _in_pixels(
+    run: Run, table: BoxTable, index: NDArray[np.int64], sizes: NDArray[np.int32]
+) -> BoxTable:
+    """A run's table with its fractions as pixels; index [N] says where it has the images."""
+    if run.unit == "pixel":
+        return table
+    own = np.zeros((len(table.images), 2), np.int32)
+    own[index[index >= 0]] = sizes[index >= 0]
+    scale = own[table.image_index].astype(np.float64)
+    return replace(table, xyxy=table.xyxy * np.concatenate([scale, scale], axis=1))
 
 
 def _find(run: Run, images: Images) -> NDArray[np.int64]:
@@ -79,6 +154,13 @@ def _find(run: Run, images: Images) -> NDArray[np.int64]:
             item=own[0],
         )
     return index
+
+
+_WITHOUT_EMPTY = {
+    "coco": "COCO results name",
+    "openimages": "Open Images CSV names",
+    "yolo": "a folder of YOLO txt may name",
+}
 
 
 def _held_by_all(indices: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -97,13 +179,14 @@ def _note_scored(
     if common:
         notes.append(f"only the images that every run holds count: {held} of {count}")
         notes += [
-            f"{run.path}: COCO results name no image without boxes, so none of those counts"
+            f"{run.path}: {_WITHOUT_EMPTY[run.kind]} no image without boxes,"
+            " so none of those counts"
             for run in lacking
-            if run.kind == "coco"
+            if not run.names_empty
         ]
     else:
         _note_missing(runs, indices, notes)
-        if held and any(run.kind != "coco" for run in lacking):
+        if held and any(run.names_empty for run in lacking):
             notes.append(f"--common scores only the {_number_of(held)} that every run holds")
     for run, index in zip(runs, indices, strict=True):
         left_out = len(run.table.images) - int((index >= 0).sum())
@@ -145,77 +228,3 @@ def _take(table: BoxTable, images: Images, index: NDArray[np.int64]) -> BoxTable
         source=kept.source,
         sources=kept.sources,
     )
-
-
-def _union_images(runs: Sequence[Run]) -> tuple[Images, list[NDArray[np.int64]]]:
-    union = runs[0].table.images
-    for run in runs[1:]:
-        own = run.table.images
-        index = match_ids(own.ids, union.ids, wanted_file=run.path, given_file=runs[0].path)
-        if not (index >= 0).any():
-            raise InputError(
-                f"has no image in common with {runs[0].path} (runs of another data set?)",
-                file=run.path,
-                item=own.ids[0],
-            )
-        new = own.take(np.flatnonzero(index < 0))
-        union = Images(
-            ids=union.ids + new.ids,
-            width=np.concatenate([union.width, new.width]),
-            height=np.concatenate([union.height, new.height]),
-        )
-    return union, [match_ids(union.ids, run.table.images.ids, given_file=run.path) for run in runs]
-
-
-def _union_classes(runs: Sequence[Run], notes: list[str]) -> Classes:
-    named = [run for run in runs if _has_names(run)]
-    if not named:
-        numbers = sorted({i for run in runs for i in run.table.classes.source_ids})
-        return Classes.of([str(i) for i in numbers], numbers)
-    ids: dict[str, int] = {}
-    for run in named:
-        for name, class_id in zip(
-            run.table.classes.names, run.table.classes.source_ids, strict=True
-        ):
-            if name in ids:
-                continue
-            if class_id in ids.values():
-                fresh = max(ids.values()) + 1
-                notes.append(f"{run.path}: class {name} is written as {fresh}, {class_id} is taken")
-                class_id = fresh  # noqa: PLW2901
-            ids[name] = class_id
-    return Classes.of(tuple(ids), tuple(ids.values()))
-
-
-def _has_names(run: Run) -> bool:
-    """Whether a run's classes are more than ids; a run fused of foreign ones has those as names."""
-    classes = run.table.classes
-    return any(
-        name != str(class_id)
-        for name, class_id in zip(classes.names, classes.source_ids, strict=True)
-    )
-
-
-def _to_classes(run: Run, classes: Classes) -> BoxTable:
-    table = run.table
-    if table.classes == classes:
-        return table
-    if _has_names(run):
-        known: dict[object, int] = {name: i for i, name in enumerate(classes.names)}
-        own: Sequence[object] = table.classes.names
-    else:
-        known = {class_id: i for i, class_id in enumerate(classes.source_ids)}
-        own = table.classes.source_ids
-    to_shared = np.array([known.get(one, -1) for one in own], np.int32)
-    label = to_shared[table.label]
-    if (label < 0).any():
-        row = int(np.argmax(label < 0))
-        names = ", ".join(classes.names[:20]) + (", …" if len(classes) > 20 else "")
-        raise InputError(
-            f"class is outside the known ones ({names})",
-            file=run.path,
-            item=table.images.ids[int(table.image_index[row])],
-            field="class",
-            value=own[int(table.label[row])],
-        )
-    return replace(table, classes=classes, label=label)

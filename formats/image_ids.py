@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,11 @@ from smallobj.boxes import InputError
 
 # What may end the name of an image, or of a file that stands for one.
 _ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .webp .bmp .tif .tiff .gif .heic .heif .avif .jp2 .dng .ppm"
-    " .pgm .txt .xml .json".split()
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "bmp", "tif", "tiff", "gif", "heic"),
+        *("heif", "avif", "jp2", "dng", "ppm", "pgm", "txt", "xml", "json"),
+    )
 )
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -66,9 +68,10 @@ def match_ids(
 ) -> NDArray[np.int64]:
     """Position in `given` of each wanted id, -1 where there is none; [len(wanted)].
 
-    Equal ids match first; then a path and its own ending (`val/1.jpg` and `1.jpg`); where still
-    nothing matched, equal base names, then equal stems. A base name or stem that is not unique on
-    both sides raises InputError with the clashes.
+    Equal ids match first; then a path and its own end (`val/1.jpg` and `1.jpg`), and an id that
+    says the kind of its file with one that does not (`1.jpg` and `1`); where still nothing matched,
+    equal base names, then equal stems. A base name or stem that is not unique on both sides raises
+    InputError with the clashes.
     """
     wants, gives = _Side(wanted, wanted_file), _Side(given, given_file)
     position = {image_id: i for i, image_id in enumerate(given)}
@@ -76,14 +79,15 @@ def match_ids(
     if (index >= 0).all():
         return index
     if (index >= 0).any():
-        return _match_by_name(index, wants, gives, base_name, _one_ends_the_other)
+        index = _match_by_name(index, wants, gives, base_name, _one_ends_the_other)
+        return _match_by_name(index, wants, gives, stem, _one_has_the_ending)
     index = _match_by_name(index, wants, gives, base_name, _any_path)
     return index if (index >= 0).any() else _match_by_name(index, wants, gives, stem, _any_path)
 
 
 def base_name(image_id: str) -> str:
     """The id without its folders."""
-    return PurePosixPath(image_id).name
+    return image_id.rstrip("/").rpartition("/")[2]
 
 
 def stem(image_id: str) -> str:
@@ -93,8 +97,9 @@ def stem(image_id: str) -> str:
 
 def without_ending(image_id: str) -> str:
     """The id without what says the kind of its file: `b/v1.2.jpg` and `b/v1.2` to `b/v1.2`."""
-    ending = PurePosixPath(image_id).suffix
-    return image_id[: -len(ending)] if ending.lower() in _ENDINGS else image_id
+    dot = image_id.rfind(".")
+    named = dot > image_id.rfind("/") + 1  # what begins with a dot has no ending
+    return image_id[:dot] if named and image_id[dot:].lower() in _ENDINGS else image_id
 
 
 class _Side(NamedTuple):
@@ -136,6 +141,10 @@ def _any_path(_a: str, _b: str) -> bool:
 
 def _one_ends_the_other(a: str, b: str) -> bool:
     return a.endswith("/" + b) or b.endswith("/" + a)
+
+
+def _one_has_the_ending(a: str, b: str) -> bool:
+    return has_ending(a) != has_ending(b) and without_ending(a) == without_ending(b)
 
 
 def _clash(

@@ -57,6 +57,18 @@ class Header(NamedTuple):
         )
 
 
+class _File(NamedTuple):
+    """A file that is read: its header, and where each field stands."""
+
+    path: Path
+    header: Header
+    at: dict[str, int]
+
+    def cell(self, line: int, field: str) -> str:
+        """How messages call a value."""
+        return f"line {line} {self.header.names[self.at[field]]}"
+
+
 class Rows(NamedTuple):
     """The rows of a file as columns; M rows, N images, C labels."""
 
@@ -102,7 +114,7 @@ def read_table(path: Path, *, scored: bool) -> Rows:
     at = _columns(path, header, scored=scored)
     columns = _fast_columns(content, header, at)
     if columns is None:
-        columns = _walk(path, content, header, at)
+        columns = _walk(_File(path, header, at), content)
     images, image_index, labels, label_index, numbers = columns
     ids, image_index = _normal_ids(path, images, image_index)
     score = numbers[4] if scored or "score" in at else None
@@ -210,64 +222,60 @@ def _coded(column: "object") -> tuple[list[str], NDArray[np.int64]]:
     return column.dictionary.to_pylist(), np.asarray(column.indices, np.int64)  # type: ignore[attr-defined]
 
 
-def _walk(path: Path, content: bytes, header: Header, at: dict[str, int]) -> _Columns:
+def _walk(file: _File, content: bytes) -> _Columns:
     """The columns line by line; raises InputError at the first fault."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError("is not UTF-8 text", file=path, field=f"line {line}") from error
+        raise InputError("is not UTF-8 text", file=file.path, field=f"line {line}") from error
     images: dict[str, int] = {}
     labels: dict[str, int] = {}
     coded: list[tuple[int, int]] = []
     numbers: list[list[float]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.delimiter)
-    fields = [field for field in (*BOX_FIELDS, "score") if field in at]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=file.header.delimiter)
+    fields = [field for field in (*BOX_FIELDS, "score") if field in file.at]
     try:
         next(reader)
         for row in reader:
             if not row or row == [""]:
                 continue
-            image, label = _texts(path, reader.line_num, row, header, at)
-            numbers.append([_number(path, reader.line_num, row, f, header, at) for f in fields])
+            image, label = _texts(file, reader.line_num, row)
+            numbers.append([_number(file, reader.line_num, row, field) for field in fields])
             images.setdefault(image, len(images))
             labels.setdefault(label, len(labels))
             coded.append((images[image], labels[label]))
     except csv.Error as error:
-        raise InputError(
-            f"is not CSV: {error}", file=path, field=f"line {reader.line_num}"
-        ) from error
+        where = f"line {reader.line_num}"
+        raise InputError(f"is not CSV: {error}", file=file.path, field=where) from error
     index = np.array(coded, np.int64).reshape(-1, 2)
     values = np.array(numbers, np.float64).reshape(-1, len(fields)).T
     return list(images), index[:, 0], list(labels), index[:, 1], values
 
 
-def _texts(
-    path: Path, line: int, row: Sequence[str], header: Header, at: dict[str, int]
-) -> tuple[str, str]:
+def _texts(file: _File, line: int, row: Sequence[str]) -> tuple[str, str]:
     """Image and class of a line; raises InputError where its length differs or one is empty."""
-    if len(row) != len(header.names):
-        expected = f"a line has {len(header.names)} values, like the header"
-        got = f"{len(row)} values: {header.delimiter.join(row)}"
-        raise InputError(expected, file=path, field=f"line {line}", value=got)
-    image, label = row[at["image"]], row[at["label"]]
+    names = file.header.names
+    if len(row) != len(names):
+        got = f"{len(row)} values: {file.header.delimiter.join(row)}"
+        expected = f"a line has {len(names)} values, like the header"
+        raise InputError(expected, file=file.path, field=f"line {line}", value=got)
+    image, label = row[file.at["image"]], row[file.at["label"]]
     if not label:
-        where = f"line {line} {header.names[at['label']]}"
-        raise InputError("value is missing", file=path, item=image, field=where)
+        where = file.cell(line, "label")
+        raise InputError("value is missing", file=file.path, item=image, field=where)
     return image, label
 
 
-def _number(
-    path: Path, line: int, row: Sequence[str], field: str, header: Header, at: dict[str, int]
-) -> float:
-    text = row[at[field]].strip()
+def _number(file: _File, line: int, row: Sequence[str], field: str) -> float:
+    text = row[file.at[field]].strip()
     value, reason = parse_number(text)
     if reason is None and field == "score" and not 0 <= value <= 1:
         reason = "score is outside 0 to 1"
     if reason is None:
         return value
-    where = f"line {line} {header.names[at[field]]}"
-    raise InputError(reason, file=path, item=row[at["image"]], field=where, value=text)
+    image = row[file.at["image"]]
+    raise InputError(reason, file=file.path, item=image, field=file.cell(line, field), value=text)
 
 
 def _normal_ids(

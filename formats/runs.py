@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError, whole_file
-from smallobj.formats.challenge import labels_of, numbered_classes
+from smallobj.formats.challenge import labels_of
 from smallobj.formats.faults import Faults, Stop
 from smallobj.formats.image_ids import natural_key
 from smallobj.formats.labels import Labels
