@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from smallobj.evaluation.reliability import Outcomes, outcomes
 
 PARTS = ("class", "size")
 _SIZES = tuple(area.name for area in SIZE_BINS)
+_Key: TypeAlias = tuple[str | None, str | None]  # class and size of a part; None: every one
+_EVERY: _Key = (None, None)
 _PRIOR_HITS = 25  # hits (or misses, whichever are fewer) that the wider part's word counts as
 _MOST_PRIOR = 2500.0  # boxes
 _PRIOR_POINTS = 64
@@ -49,8 +51,11 @@ class Calibration:
         check_method(self.method, self.by)
         if not 0 < self.iou <= 1:
             raise ValueError(f"iou is above 0 and at most 1, not {self.iou}")
-        if not self.parts or (self.parts[0].class_name, self.parts[0].size) != (None, None):
+        keys = [(part.class_name, part.size) for part in self.parts]
+        if not keys or keys[0] != _EVERY:
             raise ValueError("the first part is that of all boxes")
+        if len(set(keys)) < len(keys):
+            raise ValueError("a part stands twice")
 
     @property
     def degenerate(self) -> bool:
@@ -78,7 +83,7 @@ class Calibration:
 
     def _part_of(self, table: BoxTable) -> NDArray[np.int64]:
         """The part each row belongs to, [M]: the narrowest there is."""
-        known = {(part.class_name, part.size): n for n, part in enumerate(self.parts)}
+        known: dict[_Key, int] = {(p.class_name, p.size): n for n, p in enumerate(self.parts)}
         chosen = np.array(
             [
                 [
@@ -208,10 +213,6 @@ def size_of(table: BoxTable) -> NDArray[np.int64]:
     """Which of SIZE_BINS each box is in, by its own area; [M]."""
     lows = np.array([area.low for area in SIZE_BINS])
     return np.searchsorted(lows, box_area(table.xyxy), side="right") - 1
-
-
-_Key = tuple[str | None, str | None]  # class name and size name of a part; None: every one
-_EVERY: _Key = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,6 +5,7 @@ Isotonic: Zadrozny and Elkan 2002.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Knots:
         return np.interp(score, self.score, self.probability)
 
 
-Curve = LogitLine | Knots
+Curve: TypeAlias = LogitLine | Knots
 
 
 def logit(score: Array) -> Array:

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable
-from smallobj.evaluation.kernels import order_detections
-from smallobj.evaluation.matching import UNLIMITED, match, prepare_truth
+from smallobj.evaluation.matching import match, prepare_truth
 
 _SMALLEST = 1e-6  # a probability of 0 or 1 counts as this far from it in the log loss
 
@@ -41,10 +40,12 @@ def outcomes(truth: BoxTable, table: BoxTable, *, iou: float = 0.5) -> Outcomes:
     Raises ValueError where images or classes of the tables differ or predictions have no score.
     """
     matches = match(prepare_truth(truth), table, [iou], max_detections=None)
-    score = np.array(table.score, np.float64)
-    columns = table.offsets.copy(), table.label.copy()  # a kernel's columns can be written to
-    _, place, _, _ = order_detections(*columns, score, UNLIMITED, len(table.classes))
-    return Outcomes(matches.hit[0][place] == 1, matches.skip[0][place] == 0)
+    assert table.score is not None
+    order = np.lexsort((-table.score, table.label))  # as the matches stand
+    hit, counted = np.empty((2, len(table)), np.bool_)
+    hit[order] = matches.hit[0] == 1
+    counted[order] = matches.skip[0] == 0
+    return Outcomes(hit, counted)
 
 
 def reliability(
