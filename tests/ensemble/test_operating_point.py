@@ -185,8 +185,10 @@ def test_a_goal_is_read_from_its_text(text, goal):
 
 @pytest.mark.parametrize(
     "text",
-    "| f2 | f1=0.5 | f1= | =0.5 | precision | precision= | precision=0 | precision=x | precision=inf"
-    "| precision=0.5=0.6 | recall=1.1 | recall=nan | recall=-0.5".split("|"),
+    [
+        *("", "f2", "f1=0.5", "f1=", "=0.5", "precision", "precision=", "precision=0"),
+        *("precision=x", "precision=inf", "precision=0.5=0.6", "recall=1.1", "recall=nan"),
+    ],
 )
 def test_nonsense_is_no_goal(text):
     with pytest.raises(InputError, match="working point"):
