@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable, Classes, Images
 from smallobj.boxes.compiled import over_image_ranges
-from smallobj.ensemble.kernels import order_images
+from smallobj.ensemble.kernels_order import order_images
+
+FARTHEST = 1e100  # pixels; beyond, areas are no longer finite numbers
+ALL_ROWS = np.empty(0, np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,27 @@ class Pool:
             label=_column([table.label for table in tables]),
             score=_column([_score(table) for table in tables]),
         )
-        if not (np.isfinite(pool.xyxy.sum()) and np.isfinite(pool.score.sum())):
-            raise ValueError("a coordinate or score is not finite")
+        if not (_within(pool.xyxy, -FARTHEST, FARTHEST) and np.isfinite(pool.score.sum())):
+            raise ValueError(f"a coordinate or score is not finite, or farther than {FARTHEST:g}")
         return pool
+
+    def run(self, number: int) -> "Pool":
+        """The rows of one table alone, still numbered as here."""
+        starts = self.starts[number : number + 1]
+        return Pool(
+            images=self.images,
+            classes=self.classes,
+            starts=starts,
+            offsets=starts[0] - starts[0, 0],
+            xyxy=self.xyxy,
+            label=self.label,
+            score=self.score,
+        )
+
+    def require_probabilities(self) -> None:
+        """Raise ValueError where a score is outside 0..1."""
+        if not _within(self.score, 0, 1):
+            raise ValueError("a score is outside 0..1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +82,20 @@ class Order:
 
 
 def order_pool(
-    pool: Pool, weights: Sequence[float], skip: float, *, threads: int | None = None
+    pool: Pool,
+    weights: Sequence[float],
+    skip: float,
+    *,
+    keep: NDArray[np.bool_] = ALL_ROWS,
+    agnostic: bool = False,
+    threads: int | None = None,
 ) -> Order:
-    """Order rows of score >= skip by class, then score x weight falling, then run, then row.
+    """Order rows of score >= skip by class, then score x weight falling, then corners and label.
 
-    Tables of weight 0 are left out. threads: 1 where the caller has its own.
+    What is equal even then comes by run and row. Tables of weight 0 are left out, and rows where
+    `keep` [M] is false. agnostic: all classes are one. threads: 1 where the caller has its own.
     """
-    places = len(pool.score)
+    places = int(pool.offsets[-1])
     order = Order(
         row=np.empty(places, np.int64),
         run=np.empty(places, np.int32),
@@ -85,9 +113,11 @@ def order_pool(
             pool.offsets,
             pool.score,
             pool.label,
+            pool.xyxy,
+            keep,
             weight,
             skip,
-            len(pool.classes),
+            1 if agnostic else len(pool.classes),
             longest,
             order.row,
             order.run,
@@ -101,7 +131,7 @@ def order_pool(
 
 def _known_sizes(tables: Sequence[BoxTable]) -> Images:
     images = tables[0].images
-    if all(table.images == images for table in tables):
+    if all(table.images is images or table.images == images for table in tables):
         return images
     return Images(
         ids=images.ids,
@@ -114,6 +144,11 @@ def _score(table: BoxTable) -> Array:
     if table.score is None:
         raise ValueError("a table without scores cannot be fused")
     return table.score
+
+
+def _within(column: Array, low: float, high: float) -> bool:
+    """Whether all values are in low..high; NaN is not."""
+    return not column.size or bool(column.min() >= low and column.max() <= high)
 
 
 def _column(columns: list[NDArray]) -> NDArray:

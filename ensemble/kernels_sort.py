@@ -1,0 +1,109 @@
+"""Compiled sorting of row numbers by falling keys, equal keys in the order they had."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smallobj.boxes import Array
+from smallobj.boxes.compiled import compiled
+
+_INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
+
+
+@compiled
+def sort_falling(
+    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], low: int, high: int
+) -> None:
+    """Sort order[low:high] so that key[order] falls; equal keys keep their order."""
+    for start in range(low, high, _INSERTION):
+        for i in range(start + 1, min(start + _INSERTION, high)):
+            moved = order[i]
+            j = i
+            while j > start and key[order[j - 1]] < key[moved]:
+                order[j] = order[j - 1]
+                j -= 1
+            order[j] = moved
+    width = _INSERTION
+    while width < high - low:
+        for start in range(low, high - width, 2 * width):
+            _merge_falling(key, order, spare, start, start + width, min(start + 2 * width, high))
+        width *= 2
+
+
+@compiled
+def _merge_falling(
+    key: Array,
+    order: NDArray[np.int64],
+    spare: NDArray[np.int64],
+    low: int,
+    middle: int,
+    high: int,
+) -> None:
+    if key[order[middle - 1]] >= key[order[middle]]:
+        return
+    spare[low:middle] = order[low:middle]
+    a, b = low, middle
+    for k in range(low, high):
+        if a == middle:
+            break
+        if b < high and key[order[b]] > key[spare[a]]:
+            order[k] = order[b]
+            b += 1
+        else:
+            order[k] = spare[a]
+            a += 1
+
+
+@compiled
+def best_first(
+    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], count: int, cap: int
+) -> int:
+    """Bring the `cap` highest of order[:count] to its front, sorted as above; returns how many.
+
+    order[:count] rises, so that equal keys stand by rising number.
+    """
+    if count > cap:
+        limit = _nth_highest(key, order, spare, count, cap)
+        above = 0
+        for k in range(count):
+            above += key[order[k]] > limit
+        equal, kept = cap - above, 0
+        for k in range(count):
+            c = order[k]
+            if key[c] > limit:
+                order[kept] = c
+                kept += 1
+            elif key[c] == limit and equal > 0:
+                order[kept] = c
+                kept += 1
+                equal -= 1
+        count = cap
+    sort_falling(key, order, spare, 0, count)
+    return count
+
+
+@compiled
+def _nth_highest(
+    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], count: int, nth: int
+) -> float:
+    """The nth highest key of order[:count], by quickselect on a copy of the numbers."""
+    spare[:count] = order[:count]
+    low, high, wanted = 0, count - 1, nth - 1
+    while low < high:
+        pivot = key[spare[(low + high) // 2]]
+        i, j = low, high
+        while i <= j:
+            while key[spare[i]] > pivot:
+                i += 1
+            while key[spare[j]] < pivot:
+                j -= 1
+            if i <= j:
+                spare[i], spare[j] = spare[j], spare[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return key[spare[wanted]]
