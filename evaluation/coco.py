@@ -3,8 +3,9 @@
 import numpy as np
 
 from smallobj.boxes import BoxTable
-from smallobj.evaluation.matching import AreaRange, Matches, match, prepare_truth
-from smallobj.evaluation.precision import STEPS_50_95, Precision, average_precision
+from smallobj.boxes.compiled import over_image_ranges
+from smallobj.evaluation.matching import AreaRange, match, prepare_truth
+from smallobj.evaluation.precision import STEPS_50_95, average_precision, recall_of_best
 
 _MAX_PER_CLASS = 100
 
@@ -40,19 +41,18 @@ def coco_summary(truth: BoxTable, predictions: BoxTable) -> dict[str, float]:
         max_per_class=_MAX_PER_CLASS,
         areas=COCO_AREAS,
     )
-    by_area = [average_precision(matches, area=r, ap="coco101") for r in range(len(COCO_AREAS))]
+    by_area = over_image_ranges(
+        lambda area, _: average_precision(matches, area=area, ap="coco101"),
+        np.arange(len(COCO_AREAS) + 1),
+    )
     every = by_area[0].average
     numbers = (
         *(_mean(every), _mean(every[:, 0]), _mean(every[:, 5])),
         *(_mean(precision.average) for precision in by_area[1:]),
-        *(_mean(_recall_at(matches, best).recall) for best in (1, 10)),
+        *(_mean(recall_of_best(matches, best)) for best in (1, 10)),
         *(_mean(precision.recall) for precision in by_area),
     )
     return dict(zip(COCO_NUMBERS, numbers, strict=True))
-
-
-def _recall_at(matches: Matches, best: int) -> Precision:
-    return average_precision(matches, ap="coco101", max_rank=best)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - compiled code takes its columns by position
-"""The compiled kernels of the room, all in this file: the cache of one is renewed with its file.
+"""The compiled kernels of matching, all in this file: the cache of one is renewed with its file.
 
 A detection's outcome at up to 31 IoU thresholds is two bit fields: bit t of `hit` where it found a
 true box at threshold t, bit t of `skip` where it counts neither as found nor as false.
@@ -11,34 +11,109 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
-_DIGIT_BITS, _DIGITS = 11, 6
+_DIGIT_BITS = 11
 _BASE = 1 << _DIGIT_BITS
+_EXACT_DIGITS, _FEW_DIGITS = 6, 3  # of a score's 64 bits, and of those that nearly always suffice
+_ROW_BITS = 31
+_SHORT = 16  # a list that insertion sorts quickest
 
 
 @compiled
-def order_by_falling_score(score: Array) -> NDArray[np.int64]:
-    """Row numbers by falling score, equal scores by rising row: a radix sort; [M] to [M]."""
+def order_by_falling_score(score: Array) -> NDArray[np.int32]:
+    """Row numbers by falling score, equal scores by rising row; [M] to [M], M below 2^31.
+
+    A radix sort by the leading 33 bits in which the scores differ, then by insertion within those
+    few that agree in them; where these are many, by all bits.
+    """
     rows = len(score)
+    if rows == 0:
+        return np.empty(0, np.int32)
     key = np.empty(rows, np.uint64)
+    _falling_keys(score, key)
+    low, high = key[0], key[0]
+    for k in range(rows):
+        low, high = min(low, key[k]), max(high, key[k])
+    spread, bits = high - low, 0
+    while bits < 64 and spread >> np.uint64(bits):
+        bits += 1
+    left_out = max(0, bits - _FEW_DIGITS * _DIGIT_BITS)
+    word = np.empty(rows, np.uint64)
+    for k in range(rows):
+        word[k] = (key[k] - low) >> np.uint64(left_out) << np.uint64(_ROW_BITS) | np.uint64(k)
+    word = _sort_words(word, (bits - left_out + _DIGIT_BITS - 1) // _DIGIT_BITS)
+    order = np.empty(rows, np.int32)
+    for k in range(rows):
+        order[k] = word[k] & np.uint64((1 << _ROW_BITS) - 1)
+    if left_out and not _insert(order, word, key):
+        return _sort_exactly(key)
+    return order
+
+
+@compiled
+def _falling_keys(score: Array, key: NDArray[np.uint64]) -> None:
+    """Whole numbers that rise as the scores fall."""
     sign = np.uint64(1) << np.uint64(63)
     bits = (score + 0.0).view(np.uint64)  # adding 0 makes -0 equal to 0
-    for row in range(rows):
+    for row in range(len(score)):
         key[row] = bits[row] if bits[row] & sign else ~(bits[row] | sign)
-    count = np.zeros((_DIGITS, _BASE), np.int64)
-    mask = np.uint64(_BASE - 1)
-    for row in range(rows):
-        for digit in range(_DIGITS):
-            count[digit, (key[row] >> np.uint64(digit * _DIGIT_BITS)) & mask] += 1
-    order = np.arange(rows)
-    next_key, next_order = np.empty_like(key), np.empty_like(order)
-    for digit in range(_DIGITS):
-        if count[digit].max() == rows:  # the digit is the same everywhere
-            continue
+
+
+@compiled
+def _sort_words(word: NDArray[np.uint64], digits: int) -> NDArray[np.uint64]:
+    """Words by their digits above the row number, in the order given where these are equal."""
+    rows, mask = len(word), np.uint64(_BASE - 1)
+    count = np.zeros((digits, _BASE), np.int64)
+    for k in range(rows):
+        for digit in range(digits):
+            count[digit, (word[k] >> np.uint64(_ROW_BITS + digit * _DIGIT_BITS)) & mask] += 1
+    following = np.empty_like(word)
+    for digit in range(digits):
+        shift = np.uint64(_ROW_BITS + digit * _DIGIT_BITS)
         start = np.cumsum(count[digit]) - count[digit]
         for k in range(rows):
-            value = (key[k] >> np.uint64(digit * _DIGIT_BITS)) & mask
-            next_key[start[value]] = key[k]
-            next_order[start[value]] = order[k]
+            value = (word[k] >> shift) & mask
+            following[start[value]] = word[k]
+            start[value] += 1
+        word, following = following, word
+    return word
+
+
+@compiled
+def _insert(order: NDArray[np.int32], word: NDArray[np.uint64], key: NDArray[np.uint64]) -> bool:
+    """Put rows whose words agree above the row number in order of key; False: too many moves."""
+    moves, allowed = 0, 4 * len(order)
+    for k in range(1, len(order)):
+        prefix = word[k] >> np.uint64(_ROW_BITS)
+        row, at = order[k], k
+        while (
+            at > 0
+            and word[at - 1] >> np.uint64(_ROW_BITS) == prefix
+            and key[order[at - 1]] > key[row]
+        ):
+            order[at] = order[at - 1]
+            at -= 1
+            moves += 1
+            if moves > allowed:
+                return False
+        order[at] = row
+    return True
+
+
+@compiled
+def _sort_exactly(key: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Rows by rising key, equal keys by rising row."""
+    rows, mask = len(key), np.uint64(_BASE - 1)
+    key, order = key.copy(), np.arange(rows).astype(np.int32)
+    next_key, next_order = np.empty_like(key), np.empty_like(order)
+    for digit in range(_EXACT_DIGITS):
+        shift = np.uint64(digit * _DIGIT_BITS)
+        start = np.zeros(_BASE + 1, np.int64)
+        for k in range(rows):
+            start[((key[k] >> shift) & mask) + np.uint64(1)] += 1
+        start = np.cumsum(start)
+        for k in range(rows):
+            value = (key[k] >> shift) & mask
+            next_key[start[value]], next_order[start[value]] = key[k], order[k]
             start[value] += 1
         key, next_key = next_key, key
         order, next_order = next_order, order
@@ -52,131 +127,179 @@ def order_detections(
     score: Array,
     per_image: int,
     classes: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Detections by image and by class, best first, at most `per_image` of an image kept.
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Detections by class and falling score, at most the best `per_image` of an image.
 
-    offsets [N + 1], label [M], score [M]. Returns in_image [M], the rows of each image best first;
-    place [M], where a row stands among the K kept rows ordered by class and falling score, -1 where
-    it is not kept; image [K] of the kept rows; class_offsets [classes + 1] into them.
+    offsets [N + 1], label [M], score [M]. Returns the K rows kept, their images [K], and
+    class_offsets [classes + 1] into both.
     """
     rows = len(score)
     falling = order_by_falling_score(score)
-    image_of = np.empty(rows, np.int32)
+    image_of, crowded = np.empty(rows, np.int32), False
     for image in range(len(offsets) - 1):
         image_of[offsets[image] : offsets[image + 1]] = image
-    filled = offsets[:-1].copy()
-    in_image = np.empty(rows, np.int64)
-    place = np.full(rows, -1, np.int64)
+        crowded |= offsets[image + 1] - offsets[image] > per_image
+    if crowded:
+        falling = _best_of_each_image(falling, image_of, len(offsets) - 1, per_image)
     class_offsets = np.zeros(classes + 1, np.int64)
     for row in falling:
-        image = image_of[row]
-        in_image[filled[image]] = row
-        filled[image] += 1
-        if filled[image] - offsets[image] <= per_image:
-            place[row] = 0
-            class_offsets[label[row] + 1] += 1
+        class_offsets[label[row] + 1] += 1
     for c in range(classes):
         class_offsets[c + 1] += class_offsets[c]
     following = class_offsets[:-1].copy()
-    kept_image = np.empty(class_offsets[-1], np.int32)
+    kept, kept_image = np.empty_like(falling), np.empty_like(falling)
     for row in falling:
-        if place[row] == 0:
-            place[row] = following[label[row]]
-            following[label[row]] += 1
-            kept_image[place[row]] = image_of[row]
-    return in_image, place, kept_image, class_offsets
+        at = following[label[row]]
+        following[label[row]] = at + 1
+        kept[at], kept_image[at] = row, image_of[row]
+    return kept, kept_image, class_offsets
 
 
 @compiled
-def _label_start(label: NDArray[np.int32], start: int, stop: int, wanted: int) -> int:
-    """First of the rows start to stop, ordered by label, whose label is not below `wanted`."""
-    while start < stop:
-        middle = (start + stop) // 2
-        if label[middle] < wanted:
-            start = middle + 1
-        else:
-            stop = middle
-    return start
+def _best_of_each_image(
+    falling: NDArray[np.int32], image_of: NDArray[np.int32], images: int, per_image: int
+) -> NDArray[np.int32]:
+    """Rows in the order given, of each image the first `per_image`."""
+    kept, count, seen = np.empty_like(falling), 0, np.zeros(images, np.int64)
+    for row in falling:
+        image = image_of[row]
+        seen[image] += 1
+        if seen[image] <= per_image:
+            kept[count] = row
+            count += 1
+    return kept[:count].copy()
 
 
 @compiled
-def _near_boxes(
-    box: tuple[float, float, float, float],
-    label: int,
-    truth_xyxy: Array,
-    truth_label: NDArray[np.int32],
-    truth_crowd: NDArray[np.bool_],
-    span: tuple[int, int],
-    loosest: float,
-    near: NDArray[np.int64],
-    overlap: Array,
-) -> int:
-    """True boxes of a label within the rows `span` whose IoU with a box is `loosest` or more.
+def split_by_block(
+    image: NDArray[np.int32], block_start: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Detections dealt to blocks of images, each block's in rising order.
 
-    Of a crowd it is the part of the box inside it. Fills near and overlap, returns how many.
+    image [K]; block b is the images block_start[b] to block_start[b + 1]. Returns positions [K]
+    and the blocks' offsets [B + 1] into them.
     """
-    x1, y1, x2, y2 = box
-    area = (x2 - x1) * (y2 - y1)
-    found = 0
-    g = _label_start(truth_label, span[0], span[1], label)
-    while g < span[1] and truth_label[g] == label:
-        left, top = truth_xyxy[g, 0], truth_xyxy[g, 1]
-        right, bottom = truth_xyxy[g, 2], truth_xyxy[g, 3]
-        width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
-        if width > 0 and height > 0:
-            shared = width * height
-            joint = area if truth_crowd[g] else area + (right - left) * (bottom - top) - shared
-            if shared / joint >= loosest:
-                near[found], overlap[found] = g, shared / joint
-                found += 1
-        g += 1
-    return found
+    blocks = len(block_start) - 1
+    block_of = np.empty(block_start[-1], np.int32)
+    for b in range(blocks):
+        block_of[block_start[b] : block_start[b + 1]] = b
+    offsets = np.zeros(blocks + 1, np.int64)
+    for i in image:
+        offsets[block_of[i] + 1] += 1
+    for b in range(blocks):
+        offsets[b + 1] += offsets[b]
+    following, position = offsets[:-1].copy(), np.empty(len(image), np.int32)
+    for k in range(len(image)):
+        b = block_of[image[k]]
+        position[following[b]] = k
+        following[b] += 1
+    return position, offsets
 
 
 @compiled
-def _best_free(
+def _rows_by_label(
+    label: NDArray[np.int32], start: int, stop: int, classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows start to stop by label, rising within a label; and the labels' offsets."""
+    offsets = np.zeros(classes + 1, np.int64)
+    for g in range(start, stop):
+        offsets[label[g] + 1] += 1
+    for c in range(classes):
+        offsets[c + 1] += offsets[c]
+    following, rows = offsets[:-1].copy(), np.empty(stop - start, np.int64)
+    for g in range(start, stop):
+        rows[following[label[g]]] = g
+        following[label[g]] += 1
+    return rows, offsets
+
+
+@compiled
+def _fitting(thresholds: Array, near: NDArray[np.int64], overlap: Array, found: int) -> int:
+    """Bits of the thresholds that the first of `found` near boxes satisfies; sorts them if several.
+
+    The highest overlap comes first, of equal ones the later box.
+    """
+    if found > 1:
+        _sort_by_overlap(near, overlap, found)
+    return _bits(thresholds, overlap[0])
+
+
+@compiled
+def _bits(thresholds: Array, overlap: float) -> int:
+    """The thresholds that an overlap satisfies."""
+    bits = 0
+    for t in range(len(thresholds)):
+        bits |= (overlap >= thresholds[t]) << t
+    return bits
+
+
+@compiled
+def _sort_by_overlap(near: NDArray[np.int64], overlap: Array, found: int) -> None:
+    """The highest overlap first, equal ones in the order given."""
+    if found > _SHORT:
+        order = np.argsort(-overlap[:found], kind="mergesort")
+        near[:found], overlap[:found] = near[:found][order], overlap[:found][order]
+        return
+    for k in range(1, found):
+        g, value, at = near[k], overlap[k], k
+        while at > 0 and overlap[at - 1] < value:
+            near[at], overlap[at] = near[at - 1], overlap[at - 1]
+            at -= 1
+        near[at], overlap[at] = g, value
+
+
+@compiled
+def _take(
     near: NDArray[np.int64],
     overlap: Array,
     found: int,
+    thresholds: Array,
+    wanted: bool,
     counted: NDArray[np.bool_],
     crowd: NDArray[np.bool_],
     taken: NDArray[np.int32],
     area_range: int,
     first: int,
-    bit: int,
-    threshold: float,
+    open_bits: int,
+    finder: NDArray[np.int32],
+    detection: int,
 ) -> int:
-    """Of the `found` near boxes, the free one of highest overlap, the later of equals; else -1.
+    """Take at each threshold of open_bits the first near box that is free; the bits where one was.
 
-    Boxes that count come first; only without one of them is an ignored one taken.
+    Only boxes that are counted as `wanted`; a crowd is always free. Marks them in taken [R, G], and
+    those that count in finder [R, G] at the first threshold.
     """
-    for wanted in (True, False):
-        best, best_overlap = -1, threshold
-        for k in range(found):
-            g = near[k]
-            free = crowd[g] or not taken[area_range, g - first] & bit
-            if free and overlap[k] >= best_overlap and counted[area_range, g] == wanted:
-                best, best_overlap = g, overlap[k]
-        if best >= 0:
-            return best
-    return -1
+    still = open_bits
+    for k in range(found):
+        if still == 0:
+            break
+        g = near[k]
+        if counted[area_range, g] == wanted:
+            now = still if k == 0 else still & _bits(thresholds, overlap[k])
+            if not crowd[g]:
+                now &= ~taken[area_range, g - first]
+                taken[area_range, g - first] |= now
+            if wanted and now & 1:
+                finder[area_range, g] = detection
+            still &= ~now
+    return open_bits & ~still
 
 
 @compiled
-def match_images(
+def match_block(  # noqa: C901 - what it calls in its innermost loop costs a third of its speed
+    position: NDArray[np.int32],
     start: int,
     stop: int,
     truth_offsets: NDArray[np.int64],
+    truth_image: NDArray[np.int32],
     truth_label: NDArray[np.int32],
     truth_xyxy: Array,
     truth_crowd: NDArray[np.bool_],
     counted: NDArray[np.bool_],
-    offsets: NDArray[np.int64],
-    label: NDArray[np.int32],
+    class_offsets: NDArray[np.int64],
+    row: NDArray[np.int32],
+    image: NDArray[np.int32],
     xyxy: Array,
-    in_image: NDArray[np.int64],
-    place: NDArray[np.int64],
-    classes: int,
     per_class: int,
     thresholds: Array,
     area_low: Array,
@@ -184,54 +307,72 @@ def match_images(
     hit: NDArray[np.int32],
     skip: NDArray[np.int32],
     rank: NDArray[np.int32],
+    finder: NDArray[np.int32],
 ) -> None:
-    """Match the kept detections of images start to stop; fills hit, skip [R, K] and rank [K].
+    """Match the detections at `position`, those of images start to stop, class by class.
 
-    Truth [G] is ordered by image and label; counted [R, G] says what is to be found in each area
-    range. thresholds [T]; area_low and area_high [R], square pixels, low <= area < high. in_image
-    and place are those of `order_detections`. rank is the position among the detections of an
-    image and class; from `per_class` on they are skipped.
+    Fills hit, skip [R, K], rank [K] and finder [R, G]. Truth [G] is ordered by image and label;
+    counted [R, G] says what is to be found in each area range. thresholds [T]; area_low and
+    area_high [R], square pixels, low <= area < high. class_offsets, row and image are those of
+    `order_detections`. rank is the position among the detections of an image and class; from
+    `per_class` on they are skipped. finder is the detection that found a true box at the first
+    threshold.
     """
-    steps, loosest = len(thresholds), thresholds.min()
+    ranges, steps, loosest = len(area_low), len(thresholds), thresholds.min()
     all_steps = (1 << steps) - 1
-    most = 0
-    for i in range(start, stop):
-        most = max(most, truth_offsets[i + 1] - truth_offsets[i])
-    near, overlap = np.empty(most, np.int64), np.empty(most, np.float64)
-    taken = np.empty((len(area_low), most), np.int32)
-    seen, seen_in = np.zeros(classes, np.int64), np.full(classes, -1, np.int64)
-    for i in range(start, stop):
-        span = truth_offsets[i], truth_offsets[i + 1]
-        taken[:, : span[1] - span[0]] = 0
-        for k in range(offsets[i], offsets[i + 1]):
-            row = in_image[k]
-            at, c = place[row], label[row]
-            if at < 0:  # over the cap, as are all that follow
-                break
-            if seen_in[c] != i:
-                seen_in[c], seen[c] = i, 0
-            rank[at] = seen[c]
-            seen[c] += 1
-            if rank[at] >= per_class:
-                hit[:, at], skip[:, at] = 0, all_steps
-                continue
-            box = xyxy[row, 0], xyxy[row, 1], xyxy[row, 2], xyxy[row, 3]
-            area = (box[2] - box[0]) * (box[3] - box[1])
-            found = _near_boxes(
-                box, c, truth_xyxy, truth_label, truth_crowd, span, loosest, near, overlap
-            )
-            for r in range(len(area_low)):
-                hits, skips = 0, (0 if area_low[r] <= area < area_high[r] else all_steps)
-                for t in range(steps if found else 0):
-                    bit = 1 << t
-                    best = _best_free(
-                        near, overlap, found, counted, truth_crowd, taken, r, span[0], bit,
-                        thresholds[t],
+    first_row = truth_offsets[start]
+    rows, label_offsets = _rows_by_label(
+        truth_label, first_row, truth_offsets[stop], len(class_offsets) - 1
+    )
+    taken = np.zeros((ranges, len(rows)), np.int32)
+    near, overlap = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
+    # of each image: the class these are of, its first true box, how many, detections so far
+    class_of, first_of = np.full(stop - start, -1, np.int32), np.empty(stop - start, np.int64)
+    true_of, seen_of = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
+    c = -1
+    for k in position:
+        if c < 0 or k >= class_offsets[c + 1]:
+            while k >= class_offsets[c + 1]:
+                c += 1
+            for at in range(label_offsets[c], label_offsets[c + 1]):
+                i = truth_image[rows[at]] - start
+                if class_of[i] != c:
+                    class_of[i], first_of[i], true_of[i], seen_of[i] = c, rows[at], 0, 0
+                true_of[i] += 1
+        i = image[k] - start
+        if class_of[i] != c:
+            class_of[i], first_of[i], true_of[i], seen_of[i] = c, 0, 0, 0
+        rank[k] = seen_of[i]
+        seen_of[i] += 1
+        if rank[k] >= per_class:
+            hit[:, k], skip[:, k] = 0, all_steps
+            continue
+        r = row[k]
+        x1, y1, x2, y2 = xyxy[r, 0], xyxy[r, 1], xyxy[r, 2], xyxy[r, 3]
+        area = (x2 - x1) * (y2 - y1)
+        found = 0
+        for g in range(first_of[i] + true_of[i] - 1, first_of[i] - 1, -1):
+            left, top = truth_xyxy[g, 0], truth_xyxy[g, 1]
+            right, bottom = truth_xyxy[g, 2], truth_xyxy[g, 3]
+            width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
+            if width > 0 and height > 0:
+                shared = width * height
+                joint = area if truth_crowd[g] else area + (right - left) * (bottom - top) - shared
+                if shared / joint >= loosest:
+                    near[found], overlap[found] = g, shared / joint
+                    found += 1
+        open_bits = _fitting(thresholds, near, overlap, found) if found else 0
+        for a in range(ranges):
+            # without a branch, which the processor would guess wrongly
+            hits, skips = 0, all_steps * ((area < area_low[a]) | (area >= area_high[a]))
+            if open_bits:
+                hits = _take(
+                    near, overlap, found, thresholds, True, counted, truth_crowd, taken, a,
+                    first_row, open_bits, finder, k,
+                )  # fmt: skip
+                if hits != open_bits:
+                    skips |= _take(
+                        near, overlap, found, thresholds, False, counted, truth_crowd, taken, a,
+                        first_row, open_bits & ~hits, finder, k,
                     )  # fmt: skip
-                    if best >= 0:
-                        taken[r, best - span[0]] |= bit
-                        if counted[r, best]:
-                            hits, skips = hits | bit, skips & ~bit
-                        else:
-                            skips |= bit
-                hit[r, at], skip[r, at] = hits, skips
+            hit[a, k], skip[a, k] = hits, skips & ~hits

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable, Classes, Images, box_area
-from smallobj.boxes.compiled import over_image_ranges
-from smallobj.evaluation.kernels import match_images, order_detections
+from smallobj.boxes.compiled import cpu_count, image_ranges, over_image_ranges
+from smallobj.evaluation.kernels import match_block, order_detections, split_by_block
 
 UNLIMITED = np.iinfo(np.int64).max
 _MOST_THRESHOLDS = 31  # bits of the outcome
+_BLOCKS_PER_THREAD = 4  # so that a thread which got the crowded images does not keep all waiting
 
 
 class AreaRange(NamedTuple):
@@ -56,9 +57,11 @@ class Matches:
     counted: NDArray[np.bool_]  # [R, G], the true boxes that are to be found
     class_offsets: NDArray[np.int64]  # [C + 1], into the detections
     image: NDArray[np.int32]  # [K]
+    row: NDArray[np.int32]  # [K], in the table of predictions
     hit: NDArray[np.int32]  # [R, K], bits: found a true box that counts
     skip: NDArray[np.int32]  # [R, K], bits: neither found nor false
     rank: NDArray[np.int32]  # [K], position by score in its image and class
+    finder: NDArray[np.int32]  # [R, G], detection that found it at the first threshold; -1: none
     dropped: int  # detections over the cap of their image
 
     def __len__(self) -> int:
@@ -114,7 +117,7 @@ def match(
     offsets, label = _own(predictions.offsets), _own(predictions.label)
     xyxy = _own(predictions.xyxy)
     cap = UNLIMITED if max_detections is None else max_detections
-    in_image, place, image, class_offsets = order_detections(
+    row, image, class_offsets = order_detections(
         offsets, label, _own(score), cap, len(truth.classes)
     )
     low, high = (np.array([getattr(area, side) for area in areas]) for side in ("low", "high"))
@@ -122,16 +125,23 @@ def match(
     counted = inside & ~truth.crowd
     hit = np.empty((len(areas), len(image)), np.int32)
     skip, rank = np.empty_like(hit), np.empty(len(image), np.int32)
+    finder = np.full(counted.shape, -1, np.int32)
+    threads = cpu_count() if threads is None else threads
+    blocks = image_ranges(offsets, threads * _BLOCKS_PER_THREAD if threads > 1 else 1)
+    starts = np.array([0, *(stop for _, stop in blocks)])
+    position, of_block = split_by_block(image, starts)
 
-    def match_range(start: int, stop: int) -> None:
-        match_images(
-            start, stop, truth.offsets, truth.label, truth.xyxy, truth.crowd, counted,
-            offsets, label, xyxy, in_image, place, len(truth.classes),
-            UNLIMITED if max_per_class is None else max_per_class,
-            levels, low, high, hit, skip, rank,
-        )  # fmt: skip
+    def match_blocks(first: int, last: int) -> None:
+        for b in range(first, last):
+            match_block(
+                position[of_block[b] : of_block[b + 1]], starts[b], starts[b + 1],
+                truth.offsets, truth.image, truth.label, truth.xyxy, truth.crowd, counted,
+                class_offsets, row, image, xyxy,
+                UNLIMITED if max_per_class is None else max_per_class,
+                levels, low, high, hit, skip, rank, finder,
+            )  # fmt: skip
 
-    over_image_ranges(match_range, offsets, threads=threads)
+    over_image_ranges(match_blocks, np.arange(len(blocks) + 1), threads=threads)
     return Matches(
         truth=truth,
         thresholds=np.asarray(thresholds, np.float64),
@@ -139,9 +149,11 @@ def match(
         counted=counted,
         class_offsets=class_offsets,
         image=image,
+        row=row,
         hit=hit,
         skip=skip,
         rank=rank,
+        finder=finder,
         dropped=len(predictions) - len(image),
     )
 

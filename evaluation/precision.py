@@ -6,7 +6,11 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array, BoxTable
 from smallobj.boxes.compiled import over_image_ranges
 from smallobj.evaluation.matching import Matches, match, prepare_truth
-from smallobj.evaluation.precision_kernels import areas_by_weight, precision_by_class
+from smallobj.evaluation.precision_kernels import (
+    areas_by_weight,
+    count_hits,
+    precision_by_class,
+)
 
 Interpolation: TypeAlias = Literal["area", "coco101", "voc11"]
 
@@ -52,26 +56,22 @@ def average_precision(
     area: int = 0,
     ap: Interpolation = "area",
     weight: NDArray[np.int64] | None = None,
-    max_rank: int | None = None,
 ) -> Precision:
     """Average precision of every class and threshold, in one of the matches' area ranges.
 
     ap: "area" under the monotone envelope of the precision-recall curve (all points), or the mean
     of the envelope at COCO's 101 or VOC's 11 recalls. weight [N] counts every image that often: 0
-    and 1 choose a subset, a draw with replacement is a bootstrap sample. max_rank: only the best
-    so many of an image and class may be hits (COCO's recall at 1 and 10).
+    and 1 choose a subset, a draw with replacement is a bootstrap sample.
     Raises ValueError where weight is no column of whole numbers.
     """
     if ap not in _RECALL_POINTS:
         raise ValueError(f"unknown interpolation {ap!r}; known: {', '.join(_RECALL_POINTS)}")
-    truth, hit = matches.truth, matches.hit[area]
-    if max_rank is not None:
-        hit = np.where(matches.rank < max_rank, hit, np.int32(0))
+    truth = matches.truth
     return Precision(
         *precision_by_class(
             matches.class_offsets,
             matches.image,
-            hit,
+            matches.hit[area],
             matches.skip[area],
             truth.image,
             truth.label,
@@ -82,6 +82,20 @@ def average_precision(
             _COCO_EPSILON if ap == "coco101" else 0.0,
         )
     )
+
+
+def recall_of_best(matches: Matches, best: int) -> Array:
+    """Recall of every class and threshold if only the best so many of an image and class count.
+
+    In the matches' first area range (COCO's recall at 1 and 10). Returns [C, T], NaN where a class
+    has no true box.
+    """
+    found = count_hits(
+        matches.class_offsets, matches.hit[0], matches.rank, best, len(matches.thresholds)
+    )
+    label = matches.truth.label[matches.counted[0]]
+    positives = np.bincount(label, minlength=len(found))[:, None]
+    return np.divide(found, positives, out=np.full(found.shape, np.nan), where=positives > 0)
 
 
 def mean_precision(matches: Matches, *, weight: NDArray[np.int64] | None = None) -> float:

@@ -243,3 +243,21 @@ def _areas(
             for p in range(width):
                 skipped[p] -= weights[i, p]
     return total
+
+
+@compiled
+def count_hits(
+    class_offsets: NDArray[np.int64],
+    hit: NDArray[np.int32],
+    rank: NDArray[np.int32],
+    best: int,
+    steps: int,
+) -> NDArray[np.int64]:
+    """Hits of every class at every threshold [C, T] among detections of a rank below `best`."""
+    found = np.zeros((len(class_offsets) - 1, steps), np.int64)
+    for c in range(len(class_offsets) - 1):
+        for k in range(class_offsets[c], class_offsets[c + 1]):
+            if hit[k] and rank[k] < best:
+                for t in range(steps):
+                    found[c, t] += hit[k] >> t & 1
+    return found
