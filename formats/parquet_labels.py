@@ -89,9 +89,9 @@ class ClassIds:
 
 
 def _distinct(values: NDArray) -> list[int] | list[float]:
-    if values.dtype == np.int64 and len(values) and values.min() >= 0:
-        if values.max() <= LARGEST_CLASS:
-            return np.flatnonzero(np.bincount(values)).tolist()
+    whole = values.dtype == np.int64 and len(values) > 0
+    if whole and values.min() >= 0 and values.max() <= LARGEST_CLASS:
+        return np.flatnonzero(np.bincount(values)).tolist()  # no need to sort
     return np.unique(values).tolist()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smallobj.boxes import Array, BoxTable, Classes, Images, InputError, Source
+from smallobj.boxes import Array, BoxTable, Classes, Images, Source
 from smallobj.formats.align import Aligned, align_runs
 from smallobj.formats.faults import Stop
 from smallobj.formats.image_ids import natural_key

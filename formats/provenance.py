@@ -31,6 +31,20 @@ class Origins:
     calibrated: Array | None  # [P] as fusion took it, where scores were calibrated
     xyxy: Array  # [P, 4] as the run has it
 
+    def of_fused(self, keep: NDArray[np.bool_]) -> "Origins":
+        """The origins of the fused boxes that are kept; keep [K]."""
+        own = keep[self.fused_row]
+        number = np.cumsum(keep) - 1
+        return Origins(
+            fused_row=number[self.fused_row[own]],
+            source=self.source[own],
+            sources=self.sources,
+            weight=self.weight[own],
+            score=self.score[own],
+            calibrated=None if self.calibrated is None else self.calibrated[own],
+            xyxy=self.xyxy[own],
+        )
+
 
 def check_provenance_path(path: Path) -> None:
     """Raise InputError where the ending names no known form."""
@@ -49,7 +63,7 @@ def provenance_writer(path: Path, form: str) -> Iterator[Callable[[BoxTable, Ori
     to have `calibrated`, or none.
     """
     with ExitStack() as stack:
-        write: Callable[[Any], object] | None = None
+        write: Callable[[Any], object] | None = None  # known when the columns are
 
         def add(table: BoxTable, origins: Origins) -> None:
             nonlocal write
