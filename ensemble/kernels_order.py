@@ -28,9 +28,9 @@ def order_images(
     out_key: Array,
     out_counts: NDArray[np.int64],
 ) -> None:
-    """Order the rows of images first to last by class, score x weight falling, corners, label, run, row.
+    """Order the rows of images first to last by class, then score x weight falling.
 
-    The columns are those of a `Pool`, the results those of an `Order`. Tables of weight 0 are left
+    Equal ones follow by corners, label, run, row. The columns are those of a `Pool`, the results those of an `Order`. Tables of weight 0 are left
     out, and rows where keep [M] is false; an empty keep keeps all. classes: 1 throws them together.
     longest: most rows an image.
     """
@@ -87,7 +87,7 @@ def _settle_ties(
     low: int,
     high: int,
 ) -> None:
-    """Bring equal keys of order[low:high] into the order of their corners and labels, whatever their run."""
+    """Bring equal keys of order[low:high] into the order of their corners, whatever their run."""
     start = low
     while start < high:
         stop = start + 1

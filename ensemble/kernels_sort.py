@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917 - compiled code takes its columns by position
 """Compiled sorting of row numbers by falling keys, equal keys in the order they had."""
 
 import numpy as np

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array, BoxTable
 from smallobj.boxes.compiled import cpu_count
 from smallobj.ensemble.config import FusionConfig
-from smallobj.ensemble.fusion import fuse_ordered
+from smallobj.ensemble.fusion import fuse_ordered, relative_weights
 from smallobj.ensemble.ordering import Pool, order_pool
+from smallobj.ensemble.suppression import suppress_runs
 from smallobj.evaluation import PreparedTruth, match, mean_precision, prepare_truth, thresholds_of
 
 
@@ -37,15 +38,18 @@ def score_settings(
     groups = [
         list(group)
         for _, group in groupby(
-            enumerate(settings), key=lambda entry: (entry[1].weights, entry[1].iou)
+            enumerate(settings), key=lambda entry: _ordering(entry[1], len(tables))
         )
     ]
     scores = np.empty((len(settings), len(parts)))
     pool = Pool.of(tables)
+    pool.require_probabilities()
 
     def score_group(group: list[tuple[int, FusionConfig]]) -> None:
-        weights = group[0][1].weights_of(len(tables))
-        order = order_pool(pool, weights, min(config.skip for _, config in group), threads=1)
+        weights, nms_iou, agnostic = _ordering(group[0][1], len(tables))
+        keep = suppress_runs(pool, nms_iou, agnostic=agnostic, threads=1)
+        skip = min(config.skip for _, config in group)
+        order = order_pool(pool, weights, skip, keep=keep, agnostic=agnostic, threads=1)
         for _, same in groupby(group, key=lambda entry: replace(entry[1], conf_type="avg")):
             places, configs = zip(*same, strict=True)
             rules = [config.conf_type for config in configs]
@@ -59,6 +63,11 @@ def score_settings(
         for _ in threads.map(score_group, groups):
             pass
     return scores
+
+
+def _ordering(config: FusionConfig, runs: int) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """What of a setting decides in which order boxes are taken, but for skip."""
+    return relative_weights(config, runs), config.nms_iou_of(runs), config.class_agnostic
 
 
 def _score_parts(
