@@ -65,7 +65,12 @@ def thresholds_out_of_fold(
 
 
 def apply_thresholds(table: BoxTable, thresholds: Thresholds) -> BoxTable:
-    """The boxes at or above the threshold of their class, known by its name.
+    """The boxes at or above the threshold of their class; raises what `reach_thresholds` raises."""
+    return table.filter_rows(reach_thresholds(table, thresholds))
+
+
+def reach_thresholds(table: BoxTable, thresholds: Thresholds) -> NDArray[np.bool_]:
+    """Whether each box is at or above the threshold of its class, known by its name; [M].
 
     Raises InputError for a class of the table that has none, ValueError where scores are missing.
     """
@@ -76,7 +81,7 @@ def apply_thresholds(table: BoxTable, thresholds: Thresholds) -> BoxTable:
         if name not in known:
             raise InputError("the working point has no threshold for this class", item=name)
     lowest = np.array([_as_number(known[name]) for name in table.classes.names])
-    return table.filter_rows(table.score >= lowest[table.label])
+    return table.score >= lowest[table.label]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
