@@ -18,7 +18,7 @@ class InputError(Exception):
         super().__init__(self._line())
 
     def _line(self) -> str:
-        place = [] if self.file is None else [str(self.file)]
+        place = [] if self.file is None else [_one_line(str(self.file))]
         if self.item is not None:
             place.append(f"item {_short(self.item)}")
         if self.field is not None:
@@ -30,10 +30,11 @@ class InputError(Exception):
 
 
 def _short(value: object, limit: int = 120) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    text = (
-        text.encode("unicode_escape", "backslashreplace").decode("ascii")
-        if not text.isprintable()
-        else text
-    )
+    text = _one_line(value if isinstance(value, str) else repr(value))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return text.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -8,20 +8,24 @@ plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1
 {plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
 antitranspose; the sets flips, rotations, d4; scale=S; tile=N, tile=N:OVERLAP; whole (downscaled to
 a tile's side), whole=N."""
+_MOST_TOLD = 20  # images left out that are named on the terminal
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a trained model, runs/NAME.")],
     images: Annotated[
-        Path, typer.Argument(help="Folder (all levels), an image, or a .txt with a path a line.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders (all levels), images, 'patterns*' in quotes, a .txt with a path a line,"
+            " zip archives, or - for paths on standard input.",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(help="The run that is written, runs/NAME.json.")],
     split: Annotated[
         str | None,
-        typer.Option(
-            help="IMAGES is a labelled data set: its part val, test, ... or a .txt of it."
-        ),
+        typer.Option(help="INPUT is a labelled data set: its part val, test, ... or a .txt of it."),
     ] = None,
     tta: Annotated[
         bool,
@@ -52,7 +56,9 @@ def predict(
     max_bad: Annotated[
         int,
         typer.Option(
-            help="How many unreadable images are tolerated; they are listed in NAME.skipped.tsv."
+            min=0,
+            help="How many unreadable images are no failure: more end with status 1. Either way"
+            " they are listed in NAME.skipped.tsv and all others are written.",
         ),
     ] = 0,
 ) -> None:
@@ -61,7 +67,15 @@ def predict(
     Large images are cut into overlapping tiles that suit the model (--tile auto). What was found
     grows in NAME.part.jsonl: stopped, the same command goes on from there.
 
-    Example: smallobj predict runs/centernet photos --tta --out runs/centernet-test.json
+    Examples:
+
+    `smallobj predict runs/centernet photos --tta --out runs/test.json`
+
+    `smallobj predict runs/centernet 'photos/2026-*/**/*.jpg' --out runs/test.json`
+
+    `smallobj predict runs/centernet flight.zip extra.tif --max-bad 5 --out runs/test.json`
+
+    `find photos -name 'a*.png' | smallobj predict runs/centernet - --out runs/test.json`
     """
     from rich.console import Console
     from rich.progress import (
@@ -78,17 +92,22 @@ def predict(
         PredictConfig,
         check_out,
         choose_device,
+        escaped,
         find_images,
         find_part,
         predict_run,
+        printable,
+        skipped_path,
         tta_spec,
         views_of,
     )
 
     if tta and views is not None:
         raise InputError("--tta and --views exclude each other", field="views", value=views)
+    if split is not None and len(images) > 1:
+        raise InputError("--split takes a part of one data set", field="split", value=split)
     check_out(out)
-    files = find_images(images) if split is None else find_part(images, split)
+    files = find_images(*images) if split is None else find_part(images[0], split)
     detector, manifest = load_detector(run, choose_device(device))
     plain = "identity" if views is None else views
     spec = tta_spec(manifest) if tta else plain
@@ -123,10 +142,24 @@ def predict(
             err=True,
         )
         raise typer.Exit(130) from None
-    for skipped in summary.skipped:
-        typer.echo(f"left out {skipped.id!r}: {skipped.reason}", err=True)
+    for skipped in summary.skipped[:_MOST_TOLD]:
+        typer.echo(f"left out '{escaped(skipped.id)}': {skipped.reason}", err=True)
+    table = printable(skipped_path(out))
+    if len(summary.skipped) > _MOST_TOLD:
+        typer.echo(f"left out {len(summary.skipped) - _MOST_TOLD} more: see {table}", err=True)
     again = f" ({summary.resumed} of them from an earlier start)" if summary.resumed else ""
-    typer.echo(
-        f"{out}: {summary.images} images{again}, {summary.boxes} boxes, {count},"
-        f" {summary.seconds:.1f} s"
-    )
+    if summary.written:
+        typer.echo(
+            f"{printable(out)}: {summary.images} images{again}, {summary.boxes} boxes, {count},"
+            f" {summary.seconds:.1f} s"
+        )
+    if summary.too_many:
+        left = len(summary.skipped)
+        images_are = "1 image is" if left == 1 else f"{left} images are"
+        rest = "the others are written" if summary.written else "so no run is written"
+        typer.echo(
+            f"error: {images_are} left out, more than --max-bad {max_bad}: see {table}; {rest};"
+            " the same command tries again what is missing",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -1,33 +1,29 @@
-"""Photographs from disk as upright RGB tensors; the header is checked before the pixels."""
+"""Photographs as upright RGB tensors; the header is checked before anything is allocated."""
 
+import io
+import stat
+import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from smallobj.boxes import InputError
+from smallobj.datasets.decoding import FORMATS, decode
+from smallobj.datasets.zipped import ZipMember
 
 MAX_MEGAPIXELS = 400.0
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow opens MPO files as JPEG
+ImageSource = str | Path | ZipMember
 
 # Pillow warns at 89 megapixels and refuses at 179 while it reads a header: the limit here is ours.
 Image.MAX_IMAGE_PIXELS = None
+# Of odd metadata, which viewers ignore too; damaged pixels are an error, not a warning.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _ORIENTATION_TAG = 0x0112
-_UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError)  # what decoders raise on bad bytes
-# torchvision decodes these as Pillow does, at twice the speed; CMYK and floats it does not.
-_FAST = {
-    ("JPEG", "L"),
-    ("JPEG", "RGB"),
-    ("MPO", "L"),
-    ("MPO", "RGB"),
-    *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
-}
-_PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_BYTES_A_PIXEL = 16  # more than any format needs uncompressed, four channels of 16 bits twice
+_EXTRA_BYTES = 64 << 20  # metadata, thumbnails, the film behind a telephone's picture
 
 
 class _Header(NamedTuple):
@@ -37,79 +33,107 @@ class _Header(NamedTuple):
     orientation: int  # EXIF, 1 to 8
 
 
-def image_size(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
+def image_size(source: ImageSource, *, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
     """Width and height in pixels of the upright image, from the header alone.
 
     Raises InputError where the file cannot be read, is of no known kind, or is too large.
     """
-    header = _read_header(Path(path), max_megapixels)
+    source = _placed(source)
+    header = _header(source, max_megapixels)
     width, height = header.size
     return (height, width) if header.orientation >= 5 else (width, height)
 
 
-def read_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Tensor:
+def read_image(source: ImageSource, *, max_megapixels: float = MAX_MEGAPIXELS) -> Tensor:
     """The upright image: uint8 [3, H, W], RGB, contiguous; EXIF rotation applied.
 
     Transparency is dropped; 16 bits keep their upper eight. Raises InputError as `image_size`
-    does, and where the pixels are truncated or damaged.
+    does, and where the pixels are truncated or damaged (see datasets/decoding.py).
     """
-    path = Path(path)
-    header = _read_header(path, max_megapixels)
-    fast = (header.format, header.mode) in _FAST
+    source = _placed(source)
+    header = _header(source, max_megapixels)
     try:
-        pixels = _decode_torchvision(path) if fast else _decode_pillow(path)
-    except _UNREADABLE as error:
+        pixels = decode(source.read_bytes(), header.format, header.mode)
+    except Exception as error:  # decoders raise all sorts of things on damaged bytes
         raise InputError(
-            f"image is truncated or damaged ({_first_line(error)})", file=path
+            f"image is truncated or damaged ({_first_line(error)})", file=source
         ) from error
+    height, width = pixels.shape[1:]
+    if (width, height) != header.size:
+        raise InputError("image has another size than its header says", file=source)
     return _upright(pixels, header.orientation).contiguous()
 
 
-def _read_header(path: Path, max_megapixels: float) -> _Header:
+def _placed(source: ImageSource) -> Path | ZipMember:
+    return Path(source) if isinstance(source, str) else source
+
+
+def _header(source: Path | ZipMember, max_megapixels: float) -> _Header:
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            header = _Header(str(picture.format), picture.mode, picture.size, _orientation(picture))
+        size = _file_size(source) if isinstance(source, Path) else source.size
+        _check_bytes(source, size, max_megapixels * 1e6)
+        header = _read_header(source)
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
-        raise InputError(
-            f"is no image of a known kind ({', '.join(FORMATS)})", file=path
-        ) from error
-    except _UNREADABLE as error:
-        raise InputError(f"image cannot be read ({_first_line(error)})", file=path) from error
+        reason = f"is no image of a known kind ({', '.join(FORMATS)})"
+        raise InputError("image is empty" if not size else reason, file=source) from error
+    except Exception as error:
+        raise InputError(f"image cannot be read ({_first_line(error)})", file=source) from error
     width, height = header.size
     if width * height > max_megapixels * 1e6:
         raise InputError(
             f"image is larger than {max_megapixels:g} megapixels",
-            file=path,
+            file=source,
             value=f"{width} x {height}",
         )
+    _check_bytes(source, size, width * height)
     return header
+
+
+def _file_size(path: Path) -> int:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise InputError("is no file but a directory, pipe or device", file=path)
+    return status.st_size
+
+
+def _check_bytes(source: Path | ZipMember, size: int, pixels: float) -> None:
+    """Refuse a file that is far too long for its pixels before it is read into memory."""
+    if size > pixels * _BYTES_A_PIXEL + _EXTRA_BYTES:
+        raise InputError(
+            f"file is too long for an image of {pixels / 1e6:.3g} megapixels",
+            file=source,
+            value=f"{size} bytes",
+        )
+
+
+def _read_header(source: Path | ZipMember) -> _Header:
+    if isinstance(source, Path):
+        with source.open("rb") as stream:
+            return _parse(stream)
+    try:
+        return _parse(source.head())
+    except UnidentifiedImageError:
+        raise
+    except Exception:  # a TIFF file may keep its header at its end
+        return _parse(io.BytesIO(source.read_bytes()))
+
+
+def _parse(stream: BinaryIO) -> _Header:
+    with Image.open(stream, formats=FORMATS) as picture:
+        return _Header(str(picture.format), picture.mode, picture.size, _orientation(picture))
 
 
 def _orientation(picture: Image.Image) -> int:
     if picture.format == "TIFF":
         return 1  # Pillow turns these itself, its size is upright already
-    # PNG's own getexif would decode the pixels to look behind them.
-    value = Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
+    try:
+        # PNG's own getexif would decode the pixels to look behind them.
+        value = Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1)
+    except Exception:  # viewers ignore damaged EXIF data as well
+        return 1
     return value if value in range(1, 9) else 1
-
-
-def _decode_torchvision(path: Path) -> Tensor:
-    content = torch.from_numpy(np.fromfile(path, np.uint8))
-    pixels = decode_image(content, mode=ImageReadMode.RGB)
-    if pixels.dtype == torch.uint16:
-        pixels = (pixels.to(torch.int32) >> 8).to(torch.uint8)
-    return pixels
-
-
-def _decode_pillow(path: Path) -> Tensor:
-    with Image.open(path, formats=FORMATS) as picture:
-        if picture.mode.startswith("I;16"):
-            grey = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
-            return torch.from_numpy(grey).expand(3, -1, -1)
-        if picture.mode not in _PLAIN_MODES:
-            raise ValueError(f"pixels of mode {picture.mode} have no agreed range")
-        rgb = np.array(picture.convert("RGB"))
-    return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
 def _upright(pixels: Tensor, orientation: int) -> Tensor:

@@ -10,9 +10,11 @@ from smallobj.prediction.engine import (
     predict,
     stream,
 )
-from smallobj.prediction.inputs import ImageFiles, find_images, find_part
+from smallobj.prediction.inputs import ImageFiles, Skipped, find_images, find_part
+from smallobj.prediction.names import escaped, one_line, printable
 from smallobj.prediction.part import part_path
-from smallobj.prediction.run import Skipped, Summary, check_out, predict_run, tta_spec, views_of
+from smallobj.prediction.run import Summary, check_out, predict_run, tta_spec, views_of
+from smallobj.prediction.writing import skipped_path
 
 __all__ = [
     "MAX_BOXES",
@@ -28,11 +30,15 @@ __all__ = [
     "check_out",
     "choose_device",
     "choose_precision",
+    "escaped",
     "find_images",
     "find_part",
+    "one_line",
     "part_path",
     "predict",
     "predict_run",
+    "printable",
+    "skipped_path",
     "stream",
     "tta_spec",
     "views_of",

@@ -1,15 +1,15 @@
 """The engine: batches through the detector, boxes back on their images, merged as they come."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.datasets import ImageSource
 from smallobj.detectors import Detector
 from smallobj.prediction.background import in_background
 from smallobj.prediction.device import PRECISIONS, autocast
@@ -59,7 +59,7 @@ class Seen(NamedTuple):
 
 def predict(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Sequence[ImageSource],
     ids: Sequence[str],
     *,
     classes: Classes,
@@ -116,7 +116,9 @@ def as_table(found: Sequence[Seen], ids: Sequence[str], classes: Classes) -> Box
     )
 
 
-def stream(detector: Detector, paths: Sequence[Path], config: PredictConfig) -> Iterator[Seen]:
+def stream(
+    detector: Detector, paths: Iterable[ImageSource], config: PredictConfig
+) -> Iterator[Seen]:
     """What is found in each image, as soon as all its patches were seen; memory stays flat.
 
     Images come about in their order. Close the generator (or exhaust it) to stop its threads.

@@ -1,10 +1,9 @@
 """From image files to batches of patches: decoded ahead, cut, batched across views and images."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from smallobj.boxes import InputError
 from smallobj.boxes.compiled import cpu_count
-from smallobj.datasets import image_size, read_image
+from smallobj.datasets import ImageSource, image_size, read_image
 from smallobj.tta import Patch, View, looks
 
 _MOST_DECODERS = 8
@@ -69,7 +68,7 @@ class _Waiting(NamedTuple):
     pixels: Tensor  # the whole image
 
 
-def feed(paths: Sequence[Path], feeding: Feeding) -> Iterator[Opened | Failed | Batch]:
+def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Failed | Batch]:
     """What the images at `paths` come to, in one order for one list of images and settings."""
     buckets: dict[tuple[int, int], list[_Waiting]] = {}
     left: dict[int, int] = {}  # patches of an open image that are not in a batch yet
@@ -129,7 +128,7 @@ def _batch(waiting: list[_Waiting], size: tuple[int, int], feeding: Feeding) -> 
 
 
 def _decoded(
-    paths: Iterable[Path], max_megapixels: float
+    paths: Iterable[ImageSource], max_megapixels: float
 ) -> Iterator[tuple[int, Tensor | InputError]]:
     """The images in order, some decoded ahead in threads; what cannot be read as its error."""
     decoders = max(1, min(_MOST_DECODERS, cpu_count() // 2))
@@ -148,7 +147,7 @@ def _decoded(
             yield first, image.result()
 
 
-def _pixels(path: Path, max_megapixels: float) -> int:
+def _pixels(path: ImageSource, max_megapixels: float) -> int:
     try:
         width, height = image_size(path, max_megapixels=max_megapixels)
     except InputError:
@@ -156,7 +155,7 @@ def _pixels(path: Path, max_megapixels: float) -> int:
     return width * height
 
 
-def _read(path: Path, max_megapixels: float) -> Tensor | InputError:
+def _read(path: ImageSource, max_megapixels: float) -> Tensor | InputError:
     try:
         return read_image(path, max_megapixels=max_megapixels)
     except InputError as error:

@@ -1,19 +1,31 @@
 """Predictions that grow on disk, an image a line, so that a stopped run can go on."""
 
-from collections.abc import Iterator, Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from smallobj.boxes import InputError
 from smallobj.prediction.engine import Seen
+from smallobj.prediction.names import printable
 from smallobj.tta import Boxes
 
 _COORDINATE_DECIMALS = 3  # thousandths of a pixel
 _SCORE_DECIMALS = 7
+_SYNC_S = 5.0  # what a power cut may cost
+
+
+class Stamp(NamedTuple):
+    """Two numbers that differ where an image's file was changed."""
+
+    size: int  # bytes
+    change: int  # time in nanoseconds, or a checksum
 
 
 class _Head(msgspec.Struct):
@@ -29,33 +41,50 @@ class _Row(msgspec.Struct):
     size: tuple[int, int]  # width, height
     boxes: list[tuple[int, float, float, float, float, float]]  # label, xyxy, score
     seconds: float  # since the row before
+    stamp: tuple[int, int] = (0, 0)
 
 
 class PartFile:
     """NAME.part.jsonl beside NAME.json; a torn last line is tolerated and cut off.
 
-    Opening one that was begun with other settings raises InputError naming what differs. Use as a
-    context manager: closed without a single image it is removed.
+    Of every image among `ids` only the place of its line is kept, so memory does not grow with
+    what was found. A line of an image that stands twice replaces the one before. Opening a file
+    that was begun with other settings raises InputError naming what differs. Use as a context
+    manager: closed without a single line it is removed.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], ids: Sequence[str]) -> None:
         self.path = path
-        self.done: set[str] = set()  # ids of the images it holds
+        self.seconds = 0.0  # that its images took, all starts together
+        self.place: NDArray[np.int64] = np.full(len(ids), -1, np.int64)  # of a line; -1: none
+        self.stamps: NDArray[np.int64] = np.zeros((len(ids), 2), np.int64)
+        self._ids = ids
         # as JSON gives them back, to be compared
         self._settings = msgspec.json.decode(msgspec.json.encode(dict(settings)))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            end = self._resume() if path.exists() else 0
-            self._stream: BinaryIO = path.open("r+b" if end else "wb")
-            self._stream.truncate(end)
-            self._stream.seek(end)
+            self._empty = True
+            self._end = self._resume() if path.exists() else 0
+            self._stream: BinaryIO = path.open("r+b" if self._end else "w+b")
+            self._stream.truncate(self._end)
+            self._stream.seek(self._end)
         except OSError as error:
             raise self._unwritable(error) from error
-        if not end:
+        self._synced = time.monotonic()
+        if not self._end:
             self._write(_Head(self._settings))
 
-    def append(self, image_id: str, seen: Seen, seconds: float) -> None:
-        """Add an image; it is with the operating system when this returns."""
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Which of the images it holds; [N]."""
+        return self.place >= 0
+
+    def forget(self, image: int) -> None:
+        """Have an image predicted again, because its file was changed."""
+        self.place[image] = -1
+
+    def append(self, image: int, seen: Seen, seconds: float, stamp: Stamp) -> None:
+        """Add an image; it is with the operating system when this returns, soon on the disk."""
         xyxy = seen.boxes.xyxy.round(_COORDINATE_DECIMALS).tolist()
         score = seen.boxes.score.round(_SCORE_DECIMALS).tolist()
         boxes = [
@@ -64,17 +93,22 @@ class PartFile:
                 seen.boxes.label.tolist(), xyxy, score, strict=True
             )
         ]
-        self._write(_Row(image_id, (seen.width, seen.height), boxes, round(seconds, 4)))
-        self.done.add(image_id)
+        place, seconds = self._end, round(seconds, 4)
+        self._write(_Row(self._ids[image], (seen.width, seen.height), boxes, seconds, stamp))
+        self.place[image], self.stamps[image] = place, stamp
+        self.seconds += seconds
+        self._empty = False
 
-    def read(self) -> tuple[dict[str, Seen], float]:
-        """Every image by id (`Seen.image` has no meaning here), and the seconds they took."""
-        found: dict[str, Seen] = {}
-        seconds = 0.0
-        for _, row in self._rows():
-            found[row.id] = _seen(row)
-            seconds += row.seconds
-        return found, seconds
+    def read(self, image: int) -> Seen:
+        """What was found in one of the images that it holds."""
+        with self.path.open("rb") as stream:
+            return self._read(stream, image)
+
+    def read_all(self, images: Sequence[int]) -> Iterator[Seen]:
+        """What was found in these images, one after the other."""
+        with self.path.open("rb") as stream:
+            for image in images:
+                yield self._read(stream, image)
 
     def remove(self) -> None:
         """Delete the file: its predictions are written elsewhere."""
@@ -91,26 +125,43 @@ class PartFile:
         trace: TracebackType | None,
     ) -> None:
         self._stream.close()
-        if not self.done:
+        if self._empty:
             self.path.unlink(missing_ok=True)
 
+    def _read(self, stream: BinaryIO, image: int) -> Seen:
+        assert self.place[image] >= 0
+        stream.seek(self.place[image])
+        return _seen(msgspec.json.decode(stream.readline(), type=_Row))
+
     def _write(self, row: _Head | _Row) -> None:
+        line = msgspec.json.encode(row) + b"\n"
         try:
-            self._stream.write(msgspec.json.encode(row) + b"\n")
+            self._stream.write(line)
             self._stream.flush()
+            if time.monotonic() - self._synced > _SYNC_S:
+                os.fsync(self._stream.fileno())
+                self._synced = time.monotonic()
         except OSError as error:
             raise self._unwritable(error) from error
+        self._end += len(line)
 
     def _resume(self) -> int:
         """Take note of the images that are there; returns where the last whole line ends."""
+        index = {image_id: i for i, image_id in enumerate(self._ids)}
         end = 0
-        for stop, row in self._rows():
-            self.done.add(row.id)
+        for begin, stop, row in self._rows():
             end = stop
+            if row is None:
+                continue
+            self._empty = False
+            image = index.get(row.id, -1)
+            if image >= 0:  # images of an earlier start may be gone
+                self.place[image], self.stamps[image] = begin, row.stamp
+                self.seconds += row.seconds
         return end
 
-    def _rows(self) -> Iterator[tuple[int, _Row]]:
-        """Each whole line after the first, decoded, with its end in bytes from the start."""
+    def _rows(self) -> Iterator[tuple[int, int, _Row | None]]:
+        """Where each whole line begins and ends, and its row; None for the first, the head."""
         decoder = msgspec.json.Decoder(_Row)
         with self.path.open("rb") as stream:
             head = stream.readline()
@@ -118,6 +169,7 @@ class PartFile:
                 return
             self._check(head)
             end = len(head)
+            yield 0, end, None
             for number, line in enumerate(stream, 2):
                 try:
                     row = decoder.decode(line)
@@ -127,8 +179,8 @@ class PartFile:
                     return
                 if not line.endswith(b"\n"):
                     return
+                yield end, end + len(line), row
                 end += len(line)
-                yield end, row
 
     def _check(self, line: bytes) -> None:
         try:
@@ -142,10 +194,12 @@ class PartFile:
                 )
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"cannot be written: {error.strerror or error}", file=self.path)
+        return InputError(
+            f"cannot be written: {error.strerror or error}", file=printable(self.path)
+        )
 
     def _foreign(self, reason: str) -> InputError:
-        return InputError(f"{reason}: delete it to begin anew", file=self.path)
+        return InputError(f"{reason}: delete it to begin anew", file=printable(self.path))
 
 
 def part_path(out: Path) -> Path:

@@ -1,32 +1,28 @@
 """From a trained model and images to a run on disk, which goes on where it was stopped."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from smallobj.boxes import InputError, check_writable, write_text
+from smallobj.boxes import InputError, check_writable
+from smallobj.datasets import ZipMember
 from smallobj.detectors import Detector
-from smallobj.formats import RunInfo, write_run
-from smallobj.prediction.engine import PredictConfig, as_table, stream
-from smallobj.prediction.inputs import ImageFiles, printable
-from smallobj.prediction.part import PartFile, part_path
+from smallobj.formats import RunInfo
+from smallobj.prediction.engine import PredictConfig, stream
+from smallobj.prediction.inputs import ImageFiles, Skipped
+from smallobj.prediction.names import printable
+from smallobj.prediction.part import PartFile, Stamp, part_path
+from smallobj.prediction.writing import skipped_path, write_found, write_skipped
 from smallobj.tta import Tiling, View, auto_tiling, parse_views
 from smallobj.weights.manifest import Manifest
 
 AUTO = "auto"
 _TTA = {"all": "flips", "mirror": "hflip"}  # by the flips and turns of the training crops
 _ENDING = ".json"
-
-
-class Skipped(NamedTuple):
-    """An image that could not be read."""
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +32,10 @@ class Summary:
     images: int
     boxes: int
     resumed: int  # images that were there from a run stopped before
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...]  # images that are left out
     seconds: float  # of predicting, all starts together
+    too_many: bool = False  # more were skipped than tolerated
+    written: bool = True  # not where no image could be read at all
 
 
 def tta_spec(manifest: Manifest) -> str:
@@ -102,72 +100,95 @@ def predict_run(
     """Predict images and write them as the run `out`, NAME.json with NAME.run.toml.
 
     Predictions grow in NAME.part.jsonl; called again with the same settings, what is there is not
-    predicted again. Up to `max_bad` images that cannot be read are left out and listed in
-    NAME.skipped.tsv; one more raises InputError and writes no run. on_progress(done, total) counts
-    the images, those of an earlier start too. The detector's weights are laid out channels last.
+    predicted again, unless the image's file was changed. Images that cannot be read are listed in
+    NAME.skipped.tsv; the others are written. Where more than `max_bad` are, the summary says
+    `too_many`, and the part file stays, so that the same call tries only those again. Where none
+    could be read no run is written. on_progress(done, total) counts the images, those of an
+    earlier start too. The detector's weights are laid out channels last.
     """
     check_out(out)
     detector.to(memory_format=torch.channels_last)
-    with PartFile(part_path(out), _settings(manifest, files, config)) as part:
-        resumed = len(part.done.intersection(files.ids))
-        skipped = _predict_missing(
-            detector, files, out, config, part=part, max_bad=max_bad, on_progress=on_progress
-        )
-        found, seconds = part.read()
-        ids = [image_id for image_id in files.ids if image_id in found]
-        table = as_table([found[image_id] for image_id in ids], ids, manifest.classes)
-        info = RunInfo(
-            model=manifest.id,
-            classes=manifest.classes,
-            views=tuple(view.name for view in config.views),
-            image_set=printable(files.root.resolve()),
-            cap=config.max_boxes,
-            seconds=round(seconds, 3),
-        )
-        write_run(out, table, info)
-        _write_skipped(out, skipped)
-        part.remove()
+    with PartFile(part_path(out), _settings(manifest, files, config), files.ids) as part:
+        _forget_changed(part, files)
+        resumed = int(part.done.sum())
+        unread = _predict_missing(detector, files, config, part=part, on_progress=on_progress)
+        skipped = (*files.refused, *unread)
+        images, boxes = int(part.done.sum()), 0
+        if images or not skipped:
+            info = RunInfo(
+                model=manifest.id,
+                classes=manifest.classes,
+                views=tuple(view.name for view in config.views),
+                image_set=printable(files.root.resolve()),
+                cap=config.max_boxes,
+                seconds=round(part.seconds, 3),
+                weight_mb=manifest.weight_mb,
+                latency_ms=round(1000 * part.seconds / max(1, images), 3),
+            )
+            boxes = write_found(out, part, files.ids, info)
+        write_skipped(skipped_path(out), skipped)
+        if len(skipped) <= max_bad:
+            part.remove()
     return Summary(
-        images=len(ids), boxes=len(table), resumed=resumed, skipped=skipped, seconds=seconds
+        images=images,
+        boxes=boxes,
+        resumed=resumed,
+        skipped=skipped,
+        seconds=part.seconds,
+        too_many=len(skipped) > max_bad,
+        written=bool(images or not skipped),
     )
 
 
 def _predict_missing(
     detector: Detector,
     files: ImageFiles,
-    out: Path,
     config: PredictConfig,
     *,
     part: PartFile,
-    max_bad: int,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[Skipped, ...]:
-    left = [(i, p) for i, p in zip(files.ids, files.paths, strict=True) if i not in part.done]
+) -> list[Skipped]:
+    left = np.flatnonzero(~part.done)
     begun = len(files.ids) - len(left)
+    stamps: dict[int, Stamp] = {}  # of images on their way
+
+    def sources() -> Iterator[Path | ZipMember]:
+        for position, image in enumerate(left.tolist()):
+            source = files.paths[image]
+            stamps[position] = stamp_of(source)  # before it is read: what is changed then is redone
+            yield source
+
     skipped: list[Skipped] = []
     before = time.perf_counter()
-    for done, seen in enumerate(stream(detector, [path for _, path in left], config), begun + 1):
-        image_id = left[seen.image][0]
+    for done, seen in enumerate(stream(detector, sources(), config), begun + 1):
+        image, stamp = int(left[seen.image]), stamps.pop(seen.image)
         if seen.error is not None:
-            skipped.append(Skipped(image_id, seen.error.reason))
-            if len(skipped) > max_bad:
-                raise _too_many(seen.error, skipped, out)
+            value = "" if seen.error.value is None else f", got {seen.error.value}"
+            skipped.append(Skipped(files.ids[image], seen.error.reason + value))
         else:
             now = time.perf_counter()
-            part.append(image_id, seen, now - before)
+            part.append(image, seen, now - before, stamp)
             before = now
         if on_progress is not None:
             on_progress(done, len(files.ids))
-    return tuple(skipped)
+    return skipped
 
 
-def _too_many(error: InputError, skipped: list[Skipped], out: Path) -> InputError:
-    count = "" if len(skipped) == 1 else f"; {len(skipped)} images so far cannot be read"
-    return InputError(
-        f"{error.reason}{count}; {out} is not written (--max-bad N goes on without N such images)",
-        file=printable(Path(str(error.file))),
-        value=error.value,
-    )
+def stamp_of(source: Path | ZipMember) -> Stamp:
+    """What tells a changed file: its size and time, in an archive its checksum; 0, 0: none."""
+    if isinstance(source, ZipMember):
+        return Stamp(*source.stamp)
+    try:
+        status = source.stat()
+    except OSError:  # reading it says why
+        return Stamp(0, 0)
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _forget_changed(part: PartFile, files: ImageFiles) -> None:
+    for image in np.flatnonzero(part.done).tolist():
+        if tuple(part.stamps[image].tolist()) != stamp_of(files.paths[image]):
+            part.forget(image)
 
 
 def _settings(manifest: Manifest, files: ImageFiles, config: PredictConfig) -> dict[str, object]:
@@ -180,16 +201,3 @@ def _settings(manifest: Manifest, files: ImageFiles, config: PredictConfig) -> d
         "max_boxes": config.max_boxes,
         "precision": config.precision,
     }
-
-
-def _write_skipped(out: Path, skipped: tuple[Skipped, ...]) -> None:
-    path = out.with_name(f"{out.stem}.skipped.tsv")
-    if not skipped:
-        path.unlink(missing_ok=True)  # of a run before this one
-        return
-    rows = [("image", "reason"), *skipped]
-    write_text(path, "".join("\t".join(map(_one_field, row)) + "\n" for row in rows))
-
-
-def _one_field(text: str) -> str:
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,49 @@ def test_the_example_views_multiply(model, photos, tmp_path, capsys) -> None:
 
 
 def test_left_out_images_are_told(model, photos, tmp_path, capsys) -> None:
-    (photos / "broken[/red].jpg").mkdir(parents=True)
-    (photos / "broken[/red].jpg").rmdir()
+    (photos / "broken[").mkdir()
     (photos / "broken[" / "red].jpg").write_bytes(b"no image")
-    assert call(model, photos, "--out", tmp_path / "a.json", "--max-bad", 1) == 0
+    out = tmp_path / "a.json"
+    assert call(model, photos, "--out", out, "--max-bad", 1) == 0
     assert "left out 'broken[/red].jpg': is no image" in capsys.readouterr().err
     assert (tmp_path / "a.skipped.tsv").exists()
+    assert call(model, photos, "--out", out) == 1
+    said = capsys.readouterr()
+    assert "3 images" in said.out
+    assert said.err.splitlines()[-1].startswith("error: 1 image is left out, more than --max-bad 0")
+    assert len(read_run(out).table.images.ids) == 3
+
+
+def test_where_all_are_left_out_no_run_is_written(model, photos, tmp_path, capsys) -> None:
+    out = tmp_path / "a.json"
+    assert call(model, photos, "--out", out, "--max-megapixels", "0.001") == 1
+    said = capsys.readouterr().err
+    assert "larger than 0.001 megapixels, got 120 x 90" in said
+    assert "3 images are left out, more than --max-bad 0" in said
+    assert "no run is written" in said
+    assert not out.exists()
+
+
+def test_patterns_archives_and_standard_input_are_inputs(model, photos, tmp_path) -> None:
+    """The same three images however they are named; a name may hold any bytes."""
+    deep = photos / "deep"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted(deep.iterdir()):
+            archive.write(path, path.name)
+    command = [sys.executable, "-c", "from smallobj.cli.main import main; main()", "predict"]
+    piped = subprocess.run(
+        [*command, str(model), "-", "--out", str(tmp_path / "piped.json")],
+        input="".join(f"{path.name}\n" for path in deep.iterdir()).encode(),
+        cwd=deep,
+        check=True,
+        capture_output=True,
+    )
+    assert b"3 images" in piped.stdout
+    for name, source in (("glob", f"{deep}/*.png"), ("zip", tmp_path / "a.zip")):
+        assert call(model, source, "--out", tmp_path / f"{name}.json") == 0
+    expected = (tmp_path / "piped.json").read_bytes()
+    assert (tmp_path / "glob.json").read_bytes() == expected
+    assert (tmp_path / "zip.json").read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -99,7 +137,7 @@ def test_left_out_images_are_told(model, photos, tmp_path, capsys) -> None:
         (["--device", "warp"], "no such device"),
         (["--precision", "fp8"], "must be one of auto, fp32, bf16, fp16"),
         (["--batch", "0"], "at least 1"),
-        (["--max-megapixels", "0.001"], "larger than 0.001 megapixels"),
+        (["--split", "val", "more"], "a part of one data set"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(model, photos, capsys, arguments, reason) -> None:

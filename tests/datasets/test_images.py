@@ -93,7 +93,7 @@ def test_missing_empty_and_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     for name, reason in [
         ("none.png", "No such file"),
-        ("empty.png", "known kind"),
+        ("empty.png", "image is empty"),
         ("text.png", "known kind"),
         (".", "directory"),
     ]:

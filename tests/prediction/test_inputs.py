@@ -1,14 +1,21 @@
 """Folders, single files and lists of images."""
 
+import io
 import os
+import sys
+import tracemalloc
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from smallobj.boxes import InputError
+from smallobj.datasets import read_image
 from smallobj.datasets.shipped import DEEPPCB
 from smallobj.formats import read_labels
-from smallobj.prediction import find_images, find_part
+from smallobj.prediction import escaped, find_images, find_part
+from smallobj.prediction.inputs import _Found, _joined
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -26,7 +33,8 @@ def test_a_folder_is_searched_at_all_levels_in_natural_order(tmp_path: Path) -> 
 
 def test_a_single_file_is_its_own_name(tmp_path: Path) -> None:
     files = find_images(touch(tmp_path, "a/1.png") / "a" / "1.png")
-    assert files == (tmp_path / "a", ("1.png",), (tmp_path / "a" / "1.png",))
+    assert (files.root, files.ids) == (tmp_path / "a", ("1.png",))
+    assert list(files.paths) == [tmp_path / "a" / "1.png"]
 
 
 def test_ids_are_composed_unicode(tmp_path: Path) -> None:
@@ -59,7 +67,7 @@ def test_a_list_of_images_elsewhere_counts_from_what_they_share(tmp_path: Path) 
     [
         ("", "no images in this list"),
         ("none.png\n", "no such image"),
-        ("1.png\n./1.png\n", "stands twice"),
+        ("1.png\n./1.png\n", "same id"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -78,14 +86,142 @@ def test_no_images_is_an_error(tmp_path: Path) -> None:
         find_images(tmp_path / "none")
 
 
-def test_a_name_that_is_no_utf8_is_refused_in_one_line(tmp_path: Path) -> None:
-    name = os.fsencode(tmp_path) + b"/a\xff\n.png"
-    with open(name, "wb"):
+def test_a_name_that_is_no_utf8_is_refused_with_its_reason(tmp_path: Path) -> None:
+    for name in (b"/a\xff\n.png", b"/b.png"):
+        with open(os.fsencode(tmp_path) + name, "wb"):
+            pass
+    files = find_images(tmp_path)
+    assert files.ids == ("b.png",)
+    (refused,) = files.refused
+    assert "not UTF-8" in refused.reason
+    assert escaped(refused.id) == "a\\xff\\n.png"
+
+
+def test_names_that_lead_out_of_their_folder_are_refused(tmp_path: Path) -> None:
+    """A backslash is a letter on this system and a folder on the next."""
+    files = find_images(touch(tmp_path, "..\\a.png", "b..png", "c\\..\\d.png"))
+    assert files.ids == ("b..png",)
+    assert sorted(skipped.id for skipped in files.refused) == ["..\\a.png", "c\\..\\d.png"]
+
+
+def test_a_name_of_255_bytes_is_a_name(tmp_path: Path) -> None:
+    name = "\u00e9" * 125 + "x.png"
+    assert len(name.encode()) == 255
+    assert find_images(touch(tmp_path, name)).ids == (name,)
+
+
+def test_links_to_nowhere_and_pipes_are_not_lost_and_do_not_hang(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "b.png").symlink_to("none.png")
+    os.mkfifo(tmp_path / "c.png")
+    files = find_images(tmp_path)
+    assert files.ids == ("a.png", "b.png", "c.png")
+    for path, reason in zip(files.paths[1:], ("No such file", "pipe"), strict=True):
+        with pytest.raises(InputError, match=reason):
+            read_image(path)
+
+
+def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert find_images(tmp_path).ids == ("a/1.png",)
+
+
+def test_patterns_take_images_and_count_from_their_fixed_folder(tmp_path: Path) -> None:
+    touch(tmp_path, ".x/p/a1/10.jpg", ".x/p/a1/deep/2.PNG", ".x/p/b/3.jpg", ".x/p/a1/notes.txt")
+    base = tmp_path / ".x" / "p"
+    assert find_images(f"{base}/a*/**/*").ids == ("a1/10.jpg", "a1/deep/2.PNG")
+    assert find_images(f"{base}/?/*.jpg").root == base
+    with pytest.raises(InputError, match="no images match"):
+        find_images(f"{base}/*/*.tif")
+
+
+def test_a_file_whose_name_is_a_pattern_is_that_file(tmp_path: Path) -> None:
+    touch(tmp_path, "[ab].png", "a.png")
+    assert find_images(tmp_path / "[ab].png").ids == ("[ab].png",)
+
+
+def test_several_inputs_count_from_the_folder_they_share(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a/1.png", "x/b/1.png", "x/c/2.png", "x/9.png")
+    (tmp_path / "x" / "list.txt").write_text("9.png\n")
+    x = tmp_path / "x"
+    files = find_images(x / "b", x / "a", f"{x}/c/*.png", x / "list.txt")
+    assert files.root == x
+    assert files.ids == ("b/1.png", "a/1.png", "c/2.png", "9.png")
+    assert all(path.is_file() for path in files.paths)
+    with pytest.raises(InputError, match="same id"):
+        find_images(x, x / "9.png")
+
+
+def test_lists_keep_spaces_and_may_be_separated_by_nul(tmp_path: Path) -> None:
+    names = ["a\nb.png", " c.png ", "d.png", "e\u2028f.png"]
+    touch(tmp_path, *names)
+    (tmp_path / "nul.txt").write_bytes("\0".join(names).encode() + b"\0")
+    assert find_images(tmp_path / "nul.txt").ids == tuple(names)
+    (tmp_path / "lines.txt").write_text("\n".join(names[1:]) + "\n")
+    assert find_images(tmp_path / "lines.txt").ids == tuple(names[1:])
+    (tmp_path / "spaces.txt").write_text("  d.png \n")
+    assert find_images(tmp_path / "spaces.txt").ids == ("d.png",)
+
+
+def test_standard_input_counts_from_here(tmp_path: Path, monkeypatch) -> None:
+    touch(tmp_path, "x/1.png", "x/2.png")
+    odd = os.fsencode(tmp_path) + b"/x/\xff.png"
+    with open(odd, "wb"):
         pass
-    with pytest.raises(InputError, match="not UTF-8") as caught:
-        find_images(tmp_path)
-    str(caught.value).encode()
-    assert "\n" not in str(caught.value)
+    monkeypatch.chdir(tmp_path)
+    lines = b"x/2.png\n./x/1.png\nx/\xff.png\n"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
+    files = find_images("-")
+    assert files.ids == ("x/2.png", "x/1.png")
+    assert [escaped(skipped.id) for skipped in files.refused] == ["x/\\xff.png"]
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return path
+
+
+def test_an_archive_gives_paths_inside_as_ids(tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "a.zip",
+        {"d/10.png": b"x", "d/2.png": b"y", "__MACOSX/._2.png": b"", "d/": b"", "notes.txt": b""},
+    )
+    files = find_images(path)
+    assert files.ids == ("d/2.png", "d/10.png")
+    assert [member.read_bytes() for member in files.paths] == [b"y", b"x"]
+    touch(tmp_path, "photos/1.png")
+    assert find_images(tmp_path / "photos", path).ids == ("1.png", "d/2.png", "d/10.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "photos"]
+
+
+def test_names_in_an_archive_that_lead_out_of_it_are_refused(tmp_path: Path) -> None:
+    bad = ["../1.png", "a/../../2.png", "/etc/3.png", "C:\\4.png"]
+    files = find_images(zipped(tmp_path / "a.zip", dict.fromkeys([*bad, "ok..png"], b"")))
+    assert files.ids == ("ok..png",)
+    assert sorted(skipped.id for skipped in files.refused) == sorted(bad)
+
+
+def test_an_archive_at_fault_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK no archive")
+    with pytest.raises(InputError, match="zip archive cannot be read"):
+        find_images(tmp_path / "a.zip")
+    with pytest.raises(InputError, match="no images in this archive"):
+        find_images(zipped(tmp_path / "b.zip", {"a.txt": b""}))
+
+
+def test_only_names_are_held(tmp_path: Path) -> None:
+    """Finding a hundred thousand images costs a few hundred bytes each, once."""
+    many = [f"image_{i:06d}.jpg" for i in range(20_000)]
+    found = [_Found(tmp_path, many)]
+    tracemalloc.start()
+    files = _joined(tmp_path, found)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(files.ids) == 20_000
+    assert held < 20_000 * 40  # the names themselves are shared
 
 
 def test_a_part_of_a_data_set_is_found_under_the_ids_of_its_labels() -> None:
