@@ -34,7 +34,7 @@ def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
     from smallobj.formats.parquet_columns import RowReader  # noqa: PLC0415 - loads pyarrow
     from smallobj.formats.parquet_file import open_parquet  # noqa: PLC0415
     from smallobj.formats.parquet_labels import ClassIds  # noqa: PLC0415
-    from smallobj.formats.parquet_scan import scan  # noqa: PLC0415
+    from smallobj.formats.parquet_scan import in_fractions, scan  # noqa: PLC0415
 
     run = open_parquet(path)
     found = scan(run, request.classes)
@@ -48,7 +48,7 @@ def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
         score=rows.score,
         number=np.arange(run.rows),
         row_field="row {}",
-        unit=request.unit or "pixel",
+        unit=request.unit or ("normalised" if in_fractions(run) else "pixel"),
         classes=found.classes,
         numbered=found.numbered,
         sizes=found.sizes,

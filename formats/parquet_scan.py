@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Classes, InputError
 from smallobj.formats.image_ids import id_fault, normal_id
-from smallobj.formats.parquet_columns import BATCH_ROWS, Place, text_codes
+from smallobj.formats.parquet_columns import BATCH_ROWS, Place, coordinate, text_codes
 from smallobj.formats.parquet_file import VIEW, OpenParquet
 from smallobj.formats.parquet_labels import ClassIds
 
@@ -75,6 +75,28 @@ def scan(run: OpenParquet, classes: Classes | None) -> Scan:
         class_ids=tuple(known.seen) if made_up is None else made_up.source_ids,
         views=tuple(views),
     )
+
+
+def in_fractions(run: OpenParquet) -> bool:
+    """Whether no box of a foreign file reaches beyond 1: they are fractions, not pixels."""
+    if run.about is not None or not run.rows:
+        return False
+    columns = ["x2", "y2"]
+    groups = [run.file.metadata.row_group(i) for i in range(run.file.num_row_groups)]
+    names = run.file.schema.names
+    for group in groups[:1]:  # most files of pixels show it at once
+        for name in columns:
+            found = group.column(names.index(name)).statistics
+            if found is not None and found.has_min_max and found.max > 1:
+                return False
+    row = 0
+    for batch in run.batches(columns, BATCH_ROWS):
+        for name in columns:
+            values = coordinate(batch.column(name), name, Place(run.path, row))
+            if len(values) and values.max() > 1:
+                return False
+        row += len(batch)
+    return True
 
 
 class _Images:

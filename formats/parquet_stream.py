@@ -11,17 +11,16 @@ from smallobj.boxes import Array, BoxTable, Classes, Images, Source
 from smallobj.formats.align import Aligned, align_runs
 from smallobj.formats.faults import Stop
 from smallobj.formats.image_ids import natural_key
+from smallobj.formats.image_spans import CHUNK_ROWS, image_spans
 from smallobj.formats.parquet_columns import RowReader, Rows
 from smallobj.formats.parquet_file import OpenParquet, open_parquet
 from smallobj.formats.parquet_labels import ClassIds
 from smallobj.formats.parquet_outline import Outline, outline_of
-from smallobj.formats.parquet_scan import Scan, scan
+from smallobj.formats.parquet_scan import Scan, in_fractions, scan
 from smallobj.formats.raw_run import RawRun
 from smallobj.formats.repairs import Repairs, repair_boxes
 from smallobj.formats.run_info import read_run_info, run_info_path
-from smallobj.formats.runs import Run, report_geometry
-
-CHUNK_ROWS = 500_000  # boxes of all runs together; about 100 MB while they are fused
+from smallobj.formats.runs import Run, report_geometry, require_once
 
 
 class UnlikeOrders(Exception):  # noqa: N818 - not a fault of the user's: the runs are read whole
@@ -40,17 +39,28 @@ class RunStream:
         *,
         known: Classes | None = None,
         classes: Mapping[Path, Classes] | None = None,
+        sized: Images | None = None,
+        image_folder: Path | None = None,
         strict: bool = False,
     ) -> None:
-        """Scan the files; known: the classes of the labels, classes: what each run's numbers mean.
+        """Scan the files.
+
+        known: the classes of the labels. classes: what the numbers of some runs mean. sized,
+        image_folder: as `align_runs` takes them.
 
         Raises InputError where a file is at fault, UnlikeOrders where the rows of an image do not
-        stand together or the files' orders of images contradict each other.
+        stand together, the files' orders of images contradict each other, or boxes are fractions.
         """
+        require_once(paths)
         said = classes or {}
         self._strict = strict
         self._files = [_File.open(path, said.get(path)) for path in paths]
-        aligned = align_runs([file.outline.run for file in self._files], classes=known)
+        aligned = align_runs(
+            [file.outline.run for file in self._files],
+            classes=known,
+            sized=sized,
+            image_folder=image_folder,
+        )
         self.notes = aligned.notes
         self.classes = aligned.classes
         self.images, self._rows = self._in_one_order(aligned)
@@ -74,7 +84,7 @@ class RunStream:
         readers = [
             RowReader(file.opened, ClassIds(file.known), file.scan.views) for file in self._files
         ]
-        for start, stop in self._spans(rows):
+        for start, stop in image_spans(self._rows.sum(axis=0), rows):
             images = Images(
                 ids=self.images.ids[start:stop],
                 width=self.images.width[start:stop],
@@ -83,18 +93,6 @@ class RunStream:
             yield [
                 self._table(number, reader, images, start) for number, reader in enumerate(readers)
             ]
-
-    def _spans(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Ranges of images of at most `rows` boxes in all runs together; each at least one image.
-
-        An image counts as one box more than it has, so that empty ones end somewhere too.
-        """
-        ends = np.cumsum(self._rows.sum(axis=0) + 1)
-        start, before = 0, 0
-        while start < len(ends):
-            stop = max(int(np.searchsorted(ends, before + rows, side="right")), start + 1)
-            yield start, stop
-            start, before = stop, int(ends[stop - 1])
 
     def _table(self, number: int, reader: RowReader, images: Images, start: int) -> BoxTable:
         file = self._files[number]
@@ -178,6 +176,8 @@ class _File:
         found = scan(opened, said)
         if not found.grouped:
             raise UnlikeOrders(f"{path} is not sorted by image")
+        if in_fractions(opened):
+            raise UnlikeOrders(f"{path} has boxes as fractions of the images")
         info = beside or (None if opened.about is None else opened.about.info())
         nothing = np.empty(0, np.int64)
         return cls(

@@ -107,6 +107,16 @@ def read_runs(
 
     Raises InputError where there are none or one stands twice.
     """
+    require_once(paths)
+    said = classes or {}
+    return [
+        read_run(path, labels=labels, classes=said.get(path), unit=unit, strict=strict)
+        for path in paths
+    ]
+
+
+def require_once(paths: Sequence[Path]) -> None:
+    """Raise InputError where no runs are given or one stands twice."""
     if not paths:
         raise InputError("no runs given")
     seen: set[Path] = set()
@@ -114,11 +124,6 @@ def read_runs(
         if path.resolve() in seen:
             raise InputError("run is given twice", file=path)
         seen.add(path.resolve())
-    said = classes or {}
-    return [
-        read_run(path, labels=labels, classes=said.get(path), unit=unit, strict=strict)
-        for path in paths
-    ]
 
 
 def write_run(
