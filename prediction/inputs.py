@@ -138,7 +138,8 @@ def _in_folder(folder: Path) -> _Found:
 
 def _in_archive(path: Path) -> _Found:
     archive = ZipArchive(path)
-    names = [name for name in archive.names() if is_image_name(name)]
+    # Windows writes its own separators into archives
+    names = [name for name in archive.names() if is_image_name(name.replace("\\", "/"))]
     if not names:
         raise _none_there("in this archive", path)
     return _Found(path, sorted(names, key=natural_key), archive)
