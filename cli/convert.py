@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smallobj.cli.label_options import (
-    ImagesOption,
-    Kind,
+    AnyKind,
     KindOption,
     NamesOption,
     OriginOption,
     SplitOption,
     StrictOption,
+    UnitOption,
 )
 from smallobj.cli.scored import counted, run_repairs, tell
 
@@ -22,20 +22,27 @@ def convert(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="Labels (a folder in a known layout, or a file) or a run's file."
+            metavar="DATA", help="Labels (a folder in a known layout, or a file) or a run."
         ),
     ],
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="What is written: a file (challenge, coco) or a folder (yolo, voc)."
+            metavar="OUT", help="What is written: a folder for yolo and voc, else a file."
         ),
     ],
     *,
     to: Annotated[
-        Kind, typer.Option(help="The format to write; runs are written as challenge or coco.")
+        AnyKind,
+        typer.Option(help="The format to write; labels are no parquet, runs are no voc or aihub."),
     ],
-    images: ImagesOption = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="The image folder, where it is not found beside the labels; for a run, where the"
+            " sizes are read from that fractions need."
+        ),
+    ] = None,
     kind: KindOption = None,
     split: SplitOption = None,
     names: NamesOption = None,
@@ -50,20 +57,24 @@ def convert(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="For a run: COCO labels that say which images and classes the numbers in COCO"
-            " results mean."
+            help="For a run: labels that say image sizes, and, where they are COCO's, which images"
+            " and classes the numbers in COCO results mean."
         ),
     ] = None,
+    unit: UnitOption = None,
     strict: StrictOption = False,
 ) -> None:
     """Write labels, or the predictions of a run, in another format.
 
     yolo and voc folders get links to the images (--copy-images for a folder that is to travel).
     Challenge labels get their class names beside them in NAME.names, runs in NAME.run.toml.
+    --names says what the class numbers of a run mean, where nothing beside it does.
 
     Example: smallobj data convert instances_train.json train.yolo --to yolo --images photos
 
     Example: smallobj data convert runs/a.json results.json --to coco --labels instances_val.json
+
+    Example: smallobj data convert runs/predict/labels b.json --to challenge --images photos/val
     """
     from smallobj.boxes import InputError
     from smallobj.formats import is_run
@@ -72,19 +83,19 @@ def convert(
         raise InputError("would be written over itself", file=out)
     if is_run(data):
         of_labels = {
-            "--images": images,
             "--kind": kind,
             "--split": split,
-            "--names": names,
             "--copy-images": copy_images or None,
         }
         for option, value in of_labels.items():
             if value is not None:
                 raise InputError(f"is a run, and {option} is for labels", file=data)
-        _convert_run(data, out, to, labels=labels, strict=strict)
+        reading: dict[str, Any] = {"labels": labels, "images": images, "names": names, "unit": unit}
+        _convert_run(data, out, to, strict=strict, **reading)
         return
-    if labels is not None:
-        raise InputError("is no run, and --labels is for runs", file=data)
+    for option, given in {"--labels": labels, "--unit": unit}.items():
+        if given is not None:
+            raise InputError(f"is no run, and {option} is for runs", file=data)
     reading = {"images": images, "kind": kind, "split": split, "names": names}
     _convert_labels(
         data, out, to, reading, voc_origin=voc_origin, copy_images=copy_images, strict=strict
@@ -94,7 +105,7 @@ def convert(
 def _convert_labels(
     data: Path,
     out: Path,
-    to: Kind,
+    to: AnyKind,
     reading: dict[str, Any],
     *,
     voc_origin: int,
@@ -107,7 +118,7 @@ def _convert_labels(
     notes = write_labels(
         labels.table,
         out,
-        to,
+        to.value,
         image_paths=labels.found,
         place_images="copy" if copy_images else "link",
         source_image_ids=labels.source_image_ids,
@@ -117,18 +128,42 @@ def _convert_labels(
     typer.echo(f"{labels.kind} to {to.value}: {_found(labels.table)} read, written to {out}")
 
 
-def _convert_run(path: Path, out: Path, to: Kind, *, labels: Path | None, strict: bool) -> None:
+def _convert_run(
+    path: Path,
+    out: Path,
+    to: AnyKind,
+    *,
+    labels: Path | None,
+    images: Path | None,
+    names: Path | None,
+    unit: str | None,
+    strict: bool,
+) -> None:
     from dataclasses import replace
 
     from smallobj.boxes import InputError
-    from smallobj.formats import RUN_KINDS, RunInfo, align_runs, read_labels, read_runs, write_run
+    from smallobj.formats import (
+        RUN_KINDS,
+        RunInfo,
+        align_runs,
+        read_labels,
+        read_run_classes,
+        read_runs,
+        write_run,
+    )
 
-    if to not in RUN_KINDS:
-        reason = f"is a run, which can be written as {' or '.join(RUN_KINDS)}"
+    if to.value not in RUN_KINDS:
+        reason = f"is a run, which can be written as {', '.join(RUN_KINDS)}"
         raise InputError(reason, file=path, field="to", value=to.value)
     truth = None if labels is None else read_labels(labels)
-    runs = read_runs([path], labels=truth, strict=strict)
-    aligned = align_runs(runs, classes=None if truth is None else truth.table.classes)
+    said = {} if names is None else read_run_classes([f"{path}={names}"], [path])
+    runs = read_runs([path], labels=truth, classes=said, unit=unit, strict=strict)
+    aligned = align_runs(
+        runs,
+        classes=None if truth is None else truth.table.classes,
+        sized=None if truth is None else truth.table.images,
+        image_folder=images,
+    )
     table, info = aligned.tables[0], runs[0].info
     if info is None:
         info = RunInfo(model=runs[0].name, classes=table.classes)

@@ -12,8 +12,10 @@ from smallobj.cli.label_options import (
     LabelsOption,
     NamesOption,
     OriginOption,
+    RunClassesOption,
     SplitOption,
     StrictOption,
+    UnitOption,
 )
 from smallobj.cli.scored import counted, read_scored
 
@@ -30,7 +32,7 @@ _ONE_LINE = 110  # columns that a row of the first table needs with its interval
 def evaluate(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN", help="Runs to score: challenge JSON or COCO results."),
+        typer.Argument(metavar="RUN", help="Runs to score, in any format (docs/formats.md)."),
     ] = None,
     *,
     labels: LabelsOption,
@@ -40,6 +42,8 @@ def evaluate(
     names: NamesOption = None,
     voc_origin: OriginOption = 1,
     common: CommonOption = False,
+    classes: RunClassesOption = None,
+    unit: UnitOption = None,
     metric: Annotated[
         str,
         typer.Option(
@@ -103,6 +107,8 @@ def evaluate(
         voc_origin=voc_origin,
         common=common,
         strict=strict,
+        classes=classes,
+        unit=unit,
     )
     scores = score_runs(
         scored.truth,

@@ -24,7 +24,26 @@ class RunKind(StrEnum):
     challenge = "challenge"
     coco = "coco"
     openimages = "openimages"
+    parquet = "parquet"
     yolo = "yolo"
+
+
+class AnyKind(StrEnum):
+    """The kinds of files that labels or runs are written as."""
+
+    challenge = "challenge"
+    coco = "coco"
+    yolo = "yolo"
+    voc = "voc"
+    openimages = "openimages"
+    parquet = "parquet"
+
+
+class Unit(StrEnum):
+    """What the boxes of a run may be measured in."""
+
+    pixel = "pixel"
+    normalised = "normalised"
 
 
 DataArgument = Annotated[
@@ -73,5 +92,32 @@ CommonOption = Annotated[
         "--common",
         help="Score only the images that every run holds. Otherwise all images of the labels"
         " count, and a run that lacks one has found nothing there.",
+    ),
+]
+RunClassesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--classes",
+        metavar="RUN=FILE",
+        help="What the class numbers of a run mean, where it does not say so itself: RUN is its"
+        " name or path, FILE a list of names, a data.yaml, COCO labels or another run's .run.toml."
+        " A FILE alone is for all runs not named. Can be given several times.",
+        show_default="the TOML beside each run",
+    ),
+]
+UnitOption = Annotated[
+    Unit | None,
+    typer.Option(
+        help="What the boxes of runs in CSV files are measured in: pixel or normalised (fractions"
+        " of the image).",
+        show_default="told by the boxes",
+    ),
+]
+RunImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        help="The image folder, for runs whose boxes are fractions of the image: sizes are read"
+        " from the headers.",
     ),
 ]

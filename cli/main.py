@@ -5,12 +5,14 @@ import sys
 
 import typer
 
+from smallobj.cli.compare import compare
 from smallobj.cli.data import data_app
 from smallobj.cli.demo import demo
 from smallobj.cli.detectors import detectors
 from smallobj.cli.evaluate import evaluate
 from smallobj.cli.fuse import fuse
 from smallobj.cli.predict import predict
+from smallobj.cli.runs import runs_app
 from smallobj.cli.train import train
 from smallobj.cli.tune import tune
 
@@ -25,12 +27,14 @@ app = typer.Typer(
 
 app.command()(demo)
 app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
 app.command()(detectors)
 app.command()(train)
 app.command()(predict)
 app.command()(tune)
 app.command()(fuse)
 app.command()(evaluate)
+app.command()(compare)
 
 
 def main(arguments: list[str] | None = None) -> None:

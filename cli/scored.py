@@ -30,15 +30,19 @@ def read_scored(
     voc_origin: int,
     common: bool,
     strict: bool = False,
+    classes: Sequence[str] | None = None,
+    unit: str | None = None,
 ) -> Scored:
     """Read labels and runs, and tell on stderr what was repaired, is missing or left out.
 
-    common: only the images that every run holds. Raises InputError where a value is at fault, a run
-    is of another data set, or the labels hold no box to find.
+    common: only the images that every run holds. classes: RUN=FILE, what the class numbers of a run
+    mean. unit: of the boxes of CSV files, where their content leaves it open. Raises InputError
+    where a value is at fault, a run is of another data set, or the labels hold no box to find.
     """
     from smallobj.boxes import InputError
-    from smallobj.formats import align_runs, read_labels, read_runs
+    from smallobj.formats import align_runs, read_labels, read_run_classes, read_runs
 
+    said = read_run_classes(classes or (), paths)
     truth = read_labels(
         labels,
         images=images,
@@ -48,9 +52,12 @@ def read_scored(
         voc_origin=voc_origin,
         strict=strict,
     )
-    runs = read_runs(paths, labels=truth, strict=strict)
+    runs = read_runs(paths, labels=truth, classes=said, unit=unit, strict=strict)
     aligned = align_runs(
-        runs, images=truth.table.images, classes=truth.table.classes, common=common
+        runs,
+        images=truth.table.images,
+        classes=truth.table.classes,
+        common=common,
     )
     table = truth.table.take_images(aligned.positions)
     if not len(table) or (table.ignore is not None and table.ignore.all()):

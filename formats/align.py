@@ -80,7 +80,7 @@ def align_runs(
     unit = _shared_unit(runs, tables, indices, sizes, images, scored=given is not None)
     if unit == "pixel":
         tables = [
-            _in_pixels(run, table, index, sizes)
+            _scaled(run, table, index, sizes)
             for run, table, index in zip(runs, tables, indices, strict=True)
         ]
     if given is None:
@@ -94,6 +94,15 @@ def align_runs(
         _take(table, shared, index[chosen]) for table, index in zip(tables, indices, strict=True)
     ]
     return Aligned(tables=aligned, notes=notes, positions=chosen, unit=unit)
+
+
+def in_pixels(run: Run, *, sized: Images | None = None, image_folder: Path | None = None) -> Run:
+    """The run with the sizes of its images, and its fractions as pixels where all are known.
+
+    sized, image_folder: where sizes are known from, as in `align_runs`.
+    """
+    aligned = align_runs([run], classes=run.table.classes, sized=sized, image_folder=image_folder)
+    return replace(run, table=aligned.tables[0], unit=aligned.unit)
 
 
 def _shared_unit(
@@ -130,7 +139,7 @@ def _shared_unit(
     return "pixel"
 
 
-def _in_pixels(
+def _scaled(
     run: Run, table: BoxTable, index: NDArray[np.int64], sizes: NDArray[np.int32]
 ) -> BoxTable:
     """A run's table with its fractions as pixels; index [N] says where it has the images."""

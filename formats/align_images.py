@@ -56,8 +56,8 @@ def known_sizes(
             i = int(np.argmax(differ))
             reason = f"image is {_size(said[i])} px here and {_size(sizes[i])} in {by[i]}"
             raise InputError(reason, file=run.path, item=images.ids[i])
-        for i in np.flatnonzero(known & ~(sizes > 0).all(axis=1)):
-            by[i] = run.path
+        for new in np.flatnonzero(known & ~(sizes > 0).all(axis=1)):
+            by[new] = run.path
         sizes[known] = said[known]
     return sizes
 

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,12 +214,12 @@ def _fast_columns(content: bytes, header: Header, at: dict[str, int]) -> _Column
     images, labels = (table[name].unify_dictionaries().combine_chunks() for name in texts)
     if len(table) == 0 or "" in labels.dictionary.to_pylist():
         return None
-    return (*_coded(images), *_coded(labels), values)  # type: ignore[return-value]
+    return (*_coded(images), *_coded(labels), values)
 
 
-def _coded(column: "object") -> tuple[list[str], NDArray[np.int64]]:
+def _coded(column: Any) -> tuple[list[str], NDArray[np.int64]]:
     """The different texts of an Arrow dictionary column, and which stands in each row."""
-    return column.dictionary.to_pylist(), np.asarray(column.indices, np.int64)  # type: ignore[attr-defined]
+    return column.dictionary.to_pylist(), np.asarray(column.indices, np.int64)
 
 
 def _walk(file: _File, content: bytes) -> _Columns:

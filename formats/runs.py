@@ -23,7 +23,7 @@ from smallobj.formats.raw_run import (
     unit_square,
 )
 from smallobj.formats.repairs import Geometry, Repairs, repair_boxes
-from smallobj.formats.run_classes import classes_of_run
+from smallobj.formats.run_classes import classes_of_run, require_agreement
 from smallobj.formats.run_formats import RUN_FORMATS, find_run_kind, guess_run_kind, run_format
 from smallobj.formats.run_info import RunInfo, read_run_info, run_info_path, write_run_info
 
@@ -58,7 +58,7 @@ def read_run(
     *,
     labels: Labels | None = None,
     classes: Classes | None = None,
-    unit: Unit | None = None,
+    unit: str | None = None,
     strict: bool = False,
 ) -> Run:
     """Read predictions; the kind is found from the content.
@@ -71,14 +71,15 @@ def read_run(
 
     Raises InputError with file, item, field and value where a value is at fault.
     """
-    if unit is not None and unit not in UNITS:
-        raise InputError(f"unknown; known: {', '.join(UNITS)}", field="unit", value=unit)
     kind = guess_run_kind(path)
     info_path = run_info_path(path)
     info = read_run_info(info_path) if info_path.is_file() else None
+    require_agreement(path, classes, None if info is None else info.classes)
     said = classes or (None if info is None else info.classes)
     faults = Stop(strict=strict)
-    raw = RUN_FORMATS[kind].read(path, RunRequest(classes=said, labels=labels, unit=unit), faults)
+    raw = RUN_FORMATS[kind].read(
+        path, RunRequest(classes=said, labels=labels, unit=_unit(unit)), faults
+    )
     if not raw.ids:
         raise InputError("holds no predictions", file=path)
     class_id, known = classes_of_run(path, raw, said)
@@ -100,7 +101,7 @@ def read_runs(
     *,
     labels: Labels | None = None,
     classes: Mapping[Path, Classes] | None = None,
-    unit: Unit | None = None,
+    unit: str | None = None,
     strict: bool = False,
 ) -> list[Run]:
     """Read several runs; classes: what the class numbers of each mean, for some or all of them.
@@ -189,6 +190,15 @@ def is_run(path: Path) -> bool:
     if run_info_path(path).is_file():
         return True
     return find_run_kind(path) is not None
+
+
+def _unit(name: str | None) -> Unit | None:
+    for unit in UNITS:
+        if unit == name:
+            return unit
+    if name is None:
+        return None
+    raise InputError(f"unknown; known: {', '.join(UNITS)}", field="unit", value=name)
 
 
 @contextmanager

@@ -105,7 +105,9 @@ def test_convert_tells_runs_from_labels(photos: Path, tmp_path: Path, capsys: Ca
     run_file = tmp_path / "a.json"
     run_file.write_text('{"a.jpg": [[3, 1, 2, 5, 6, 0.5]]}')
     for arguments, said in (
-        ((run_file, "--to", "yolo"), "written as challenge or coco, got yolo"),
+        ((run_file, "--to", "voc"), "challenge, coco, openimages, parquet, yolo, got voc"),
+        ((run_file, "--to", "yolo"), "size of the image is unknown, which yolo needs"),
+        ((run_file, "--to", "openimages"), "size of the image is unknown, which openimages needs"),
         ((run_file, "--to", "challenge", "--split", "val"), "is a run, and --split is for labels"),
         ((run_file, "--to", "coco"), "--labels"),
         ((photos, "--to", "coco", "--labels", run_file), "is no run, and --labels is for runs"),
