@@ -24,7 +24,7 @@ from smallobj.formats import (
 from smallobj.formats.ahead import done_behind, made_ahead
 from smallobj.formats.image_spans import CHUNK_ROWS, image_spans
 from smallobj.formats.parquet_run import find as is_parquet
-from smallobj.formats.provenance import check_provenance_path, provenance_writer
+from smallobj.formats.provenance import Origins, check_provenance_path, provenance_writer
 from smallobj.formats.raw_run import Unit
 from smallobj.formats.run_costs import cost_of, sum_costs
 from smallobj.formats.run_sink import RunSink, run_sink
@@ -92,7 +92,8 @@ def fuse_files(
             )
         )
         count = _Count(len(source.images), on_progress)
-        _fuse_parts(plan, source.chunks(), sink, request.provenance, stack, count)
+        write_origins = _origins_file(stack, request.provenance)
+        _fuse_parts(plan, source.chunks(), sink, write_origins, count)
         info = _info(source, plan, round(perf_counter() - start, 3))
         written = sink.finish(info)
     notes = [*source.notes, *told, *source.repairs(), *written, *count.notes()]
@@ -220,16 +221,10 @@ def _fuse_parts(
     plan: FusionPlan,
     chunks: Iterator[list[BoxTable]],
     sink: RunSink,
-    provenance: Path | None,
-    stack: ExitStack,
+    write_origins: Callable[[BoxTable, Origins], None] | None,
     count: _Count,
 ) -> None:
-    """Read, fuse and write at the same time; the provenance file is left to the stack."""
-    write_origins = None
-    if provenance is not None:
-        place = stack.enter_context(whole_file(provenance))
-        form = provenance.suffix.lower()
-        write_origins = stack.enter_context(provenance_writer(place, form))
+    """Read, fuse and write at the same time."""
 
     def write(fused: Fused) -> None:
         sink.write(fused.table)
@@ -238,9 +233,19 @@ def _fuse_parts(
 
     with made_ahead(chunks, _WAITING) as parts, done_behind(write, _WAITING) as hand_over:
         for tables in parts:
-            fused = plan.fuse(tables, traced=provenance is not None)
+            fused = plan.fuse(tables, traced=write_origins is not None)
             hand_over(fused)
             count.add(fused)
+
+
+def _origins_file(
+    stack: ExitStack, path: Path | None
+) -> Callable[[BoxTable, Origins], None] | None:
+    """What writes the provenance, where it is wanted; the file is whole when the stack ends."""
+    if path is None:
+        return None
+    place = stack.enter_context(whole_file(path))
+    return stack.enter_context(provenance_writer(place, path.suffix.lower()))
 
 
 def _info(source: _Source, plan: FusionPlan, seconds: float) -> RunInfo:

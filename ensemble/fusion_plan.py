@@ -151,6 +151,8 @@ def plan_fusion(
     """
     models = model_names(runs)
     used: list[int] = list(range(len(runs)))
+    if recipe is None:
+        _check_lengths(config, len(runs))
     notes: list[str] = []
     if recipe is not None:
         used, config = recipe.choose(models)
@@ -187,6 +189,16 @@ def _check(recipe: Recipe | None, *, thresholds: bool, views_as_runs: bool) -> N
         raise InputError(reason, field="thresholds")
 
 
+def _check_lengths(config: FusionConfig, runs: int) -> None:
+    """Raise InputError where settings of one value a run have another number of them."""
+    for name in ("weights", "nms_iou"):
+        values = getattr(config, name)
+        if values is not None and len(values) != runs:
+            reason = f"{len(values)} {name} for {runs} run{'s' * (runs != 1)}"
+            given = ",".join(f"{value:g}" for value in values)
+            raise InputError(reason, field=name, value=given)
+
+
 def _check_backend(backend: str, config: FusionConfig) -> None:
     if backend not in BACKENDS:
         raise InputError(f"known: {', '.join(BACKENDS)}", field="backend", value=backend)
@@ -219,18 +231,12 @@ def _for_members(
 ) -> FusionConfig:
     """Settings that have one value a run, with one a member."""
     place = [used.index(member.run) for member in members]
-    try:
-        changes = {
-            "weights": config.weights and config.weights_of(len(used)),
-            "nms_iou": config.nms_iou and config.nms_iou_of(len(used)),
-            "models": config.models and config.models_of(len(used)),
-        }
-        return replace(
-            config,
-            **{n: values and tuple(values[i] for i in place) for n, values in changes.items()},
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    changes = {
+        name: tuple(values[i] for i in place)
+        for name in ("weights", "nms_iou", "models")
+        if (values := getattr(config, name)) is not None
+    }
+    return replace(config, **changes)
 
 
 def _views_of(sources: Sequence[Source]) -> list[int | None]:
