@@ -30,9 +30,9 @@ def order_images(
 ) -> None:
     """Order the rows of images first to last by class, then score x weight falling.
 
-    Equal ones follow by corners, label, run, row. The columns are those of a `Pool`, the results those of an `Order`. Tables of weight 0 are left
-    out, and rows where keep [M] is false; an empty keep keeps all. classes: 1 throws them together.
-    longest: most rows an image.
+    Equal ones follow by corners, label, run, row. The columns are those of a `Pool`, the results
+    those of an `Order`. Tables of weight 0 are left out, and rows where keep [M] is false; an empty
+    keep keeps all. classes: 1 throws them together. longest: most rows an image.
     """
     row = np.empty(longest, np.int64)
     run = np.empty(longest, np.int32)
