@@ -74,7 +74,9 @@ def main() -> None:
     for detector, run in zip(DETECTORS, tables, strict=True):
         score, small, _ = scores_of(truth, run)
         print(f"| {detector} alone | - | {score:.4f} | | {small:.4f} |")
-    for rule in CONFIDENCE_RULES if options.rules else (FusionConfig().conf_type,):
+    default = FusionConfig().conf_type  # comes first: its scores as they are give the base
+    others = [rule for rule in CONFIDENCE_RULES if rule != default]
+    for rule in [default, *others] if options.rules else [default]:
         config = FusionConfig(iou=0.55, skip=0.0, conf_type=rule, max_detections=CAP)
         for name, runs in made:
             score, small, draws = scores_of(truth, fuse(runs, config))

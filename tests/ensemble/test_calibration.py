@@ -1,5 +1,7 @@
+import re
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -336,3 +338,14 @@ def test_any_scores_and_outcomes_give_probabilities_that_never_fall_with_the_sco
     line = np.linspace(0, 1, 200)
     for part in calibration.parts:
         assert (np.diff(part.curve(line)) >= 0).all()
+
+
+def test_the_example_of_the_documentation_runs():
+    page = Path(__file__).parents[2] / "docs" / "calibration.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    rng = np.random.default_rng(14)
+    truth, table = tables_of(*overconfident(rng, 3000))
+    known = {"truth": truth, "table": table, "other": table, "fused": table}
+    exec(example, known | {"fold": rng.integers(0, 5, 3000)}, known)
+    assert reliability(truth, known["judged"]).error < reliability(truth, table).error
+    assert len(known["answer"]) == known["thresholds"].overall.kept > 0
