@@ -34,6 +34,7 @@ from smallobj.evaluation.matching import (
 from smallobj.evaluation.precision import (
     AP_CHOICES,
     METRICS,
+    STEPS_50_95,
     Interpolation,
     Precision,
     average_precision,
@@ -60,6 +61,7 @@ __all__ = [
     "FAIRNESS",
     "METRICS",
     "SIZE_BINS",
+    "STEPS_50_95",
     "AreaRange",
     "ComparedPair",
     "ComparedRun",

@@ -102,8 +102,12 @@ class Comparison:
         return {name: Difference(-d.mean, -d.high, -d.low) for name, d in pair.above.items()}
 
     def best_pair(self) -> ComparedPair:
-        """The two that find most beyond the better one alone, at the working points."""
-        return max(self.pairs, key=lambda pair: pair.at.gain)
+        """The two runs that find most together, at the working points."""
+        return max(self.pairs, key=lambda pair: pair.at.together)
+
+    def best_alone(self) -> int:
+        """The run that finds most at its working point, the earlier of equal ones."""
+        return max(range(len(self.runs)), key=lambda run: self.runs[run].at.found)
 
 
 def compare_runs(

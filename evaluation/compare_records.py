@@ -33,6 +33,7 @@ def comparison_record(comparison: Comparison, names: Sequence[str]) -> dict[str,
             "at": [_found_by_record(one, names) for one in comparison.at],
         },
         "best_pair": [names[best.first], names[best.second]],
+        "best_alone": names[comparison.best_alone()],
     }
     return without_nan(record)
 
