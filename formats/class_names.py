@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 
 from smallobj.boxes import Classes, InputError
+from smallobj.formats.json_rows import load_json, read_json_bytes
+from smallobj.formats.run_info import read_run_info
 
 _LISTS = ("classes.txt", "obj.names", "labels.txt")
 
@@ -30,8 +32,8 @@ def find_names(*folders: Path) -> Classes | None:
 
 
 def read_names(path: Path) -> Classes:
-    """Classes of a names file, one name a line from id 0 (an empty line skips an id), or of a
-    YAML file with `names`.
+    """Classes of a names file, one name a line from id 0 (an empty line skips an id), of a YAML
+    file with `names`, of COCO's `categories` in a JSON file, or of a run's TOML.
 
     Raises InputError where the file cannot be read, names nothing or names a class twice.
     """
@@ -40,12 +42,33 @@ def read_names(path: Path) -> Classes:
         if classes is None:
             raise InputError("has no names", file=path, field="names")
         return classes
+    if path.suffix.lower() == ".json":
+        return _coco_categories(path)
+    if path.suffix.lower() == ".toml":
+        return read_run_info(path).classes
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"class names cannot be read: {error}", file=path) from error
     lines = [line.strip() for line in text.split("\n")]
     return _classes(path, {i: name for i, name in enumerate(lines) if name})
+
+
+def _coco_categories(path: Path) -> Classes:
+    content = load_json(path, read_json_bytes(path))
+    categories = content.get("categories") if isinstance(content, dict) else None
+    if not isinstance(categories, list) or not categories:
+        reason = "has no classes: COCO's categories are looked for in a .json"
+        raise InputError(reason, file=path, field="categories")
+    names: dict[int, str] = {}
+    for number, category in enumerate(categories):
+        one = category if isinstance(category, dict) else {}
+        class_id, name = one.get("id"), one.get("name")
+        if type(class_id) is not int or not isinstance(name, str) or class_id in names:
+            reason = "a category has a name, and an id (a whole number) of its own"
+            raise InputError(reason, file=path, item=f"categories[{number}]", value=category)
+        names[class_id] = name
+    return _classes(path, names)
 
 
 def names_text(classes: Classes) -> str:

@@ -1,7 +1,5 @@
 """Runs as Open Images CSV: a line a box, edges as fractions of the image."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +97,6 @@ def _is_number(label: str) -> bool:
 
 def _quoted(texts: tuple[str, ...]) -> list[str]:
     """Texts as cells of a CSV line."""
-    cells = []
-    for text in texts:
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="").writerow([text])
-        cells.append(stream.getvalue())
-    return cells
+    return [
+        '"' + text.replace('"', '""') + '"' if set(',"\r\n') & set(text) else text for text in texts
+    ]
