@@ -21,6 +21,13 @@ from torchvision.io import ImageReadMode, decode_image
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow opens MPO files as JPEG
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_BEGINNINGS = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": re.escape(_PNG_SIGNATURE),
+    "WEBP": rb"RIFF....WEBP",
+    "BMP": rb"BM",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # torchvision reads them as Pillow does
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
@@ -50,11 +57,16 @@ def decode(content: bytes, kind: str, mode: str) -> Tensor:
     return _pillow(content)
 
 
-def check_png(content: bytes) -> None:
-    """Raise ValueError where a PNG does not reach its end or a critical chunk was changed.
+def looks_like(start: bytes) -> str | None:
+    """The format whose files begin like these 12 bytes or more, None for none of FORMATS."""
+    for kind, pattern in _BEGINNINGS.items():
+        if re.match(pattern, start, re.DOTALL):
+            return kind
+    return None
 
-    Chunks that do not touch the pixels (their names begin in lower case) may be damaged.
-    """
+
+def check_png(content: bytes) -> None:
+    """Raise ValueError where a PNG does not reach its end, or a chunk's checksum is wrong."""
     view, at = memoryview(content), len(_PNG_SIGNATURE)
     while True:
         if at + 12 > len(view):
@@ -63,8 +75,7 @@ def check_png(content: bytes) -> None:
         name, end = bytes(view[at + 4 : at + 8]), at + 8 + length
         if end + 4 > len(view):
             raise ValueError("the file ends inside a chunk")
-        critical = not name[0] & 0x20
-        if critical and zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4]):
             raise ValueError("wrong checksum")
         if name == b"IEND":
             return

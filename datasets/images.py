@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from smallobj.boxes import InputError
-from smallobj.datasets.decoding import FORMATS, decode
+from smallobj.datasets.decoding import FORMATS, decode, looks_like
 from smallobj.datasets.zipped import ZipMember
 
 MAX_MEGAPIXELS = 400.0
@@ -76,8 +76,7 @@ def _header(source: Path | ZipMember, max_megapixels: float) -> _Header:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        reason = f"is no image of a known kind ({', '.join(FORMATS)})"
-        raise InputError("image is empty" if not size else reason, file=source) from error
+        raise InputError(_unknown(source, size), file=source) from error
     except Exception as error:
         raise InputError(f"image cannot be read ({_first_line(error)})", file=source) from error
     width, height = header.size
@@ -89,6 +88,16 @@ def _header(source: Path | ZipMember, max_megapixels: float) -> _Header:
         )
     _check_bytes(source, size, width * height)
     return header
+
+
+def _unknown(source: Path | ZipMember, size: int) -> str:
+    if not size:
+        return "image is empty"
+    with source.open("rb") if isinstance(source, Path) else source.head() as stream:
+        kind = looks_like(stream.read(16))
+    if kind is not None:
+        return f"image is truncated or damaged (header of a {kind} file)"
+    return f"is no image of a known kind ({', '.join(FORMATS)})"
 
 
 def _file_size(path: Path) -> int:

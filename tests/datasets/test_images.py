@@ -1,5 +1,7 @@
 """Images of every kind come out as Pillow shows them: RGB, upright, or with one clear line."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,10 @@ WIDTH, HEIGHT = 53, 37
 def picture() -> Image.Image:
     rng = np.random.default_rng(0)
     return Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+
+
+def expected_of(picture: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
 
 
 def expected(path: Path) -> torch.Tensor:
@@ -42,6 +48,47 @@ def test_jpeg_of_every_mode_is_rgb(tmp_path: Path, picture: Image.Image, mode: s
     assert torch.equal(read_image(path), expected(path))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 30, "subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2},
+        {"progressive": True},
+        {"restart_marker_blocks": 3},
+        {"keep_rgb": True},
+    ],
+)
+def test_jpeg_of_every_coding_has_pillows_pixels(
+    tmp_path: Path, picture: Image.Image, options: dict[str, object]
+) -> None:
+    picture.save(tmp_path / "a.jpg", **options)
+    assert torch.equal(read_image(tmp_path / "a.jpg"), expected(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize("transform", [0, 2])
+def test_inverted_inks_of_adobe_are_turned_back(
+    tmp_path: Path, picture: Image.Image, transform: int
+) -> None:
+    """Transform 2 stores the inks as YCCK; Pillow writes CMYK, 0, so the mark is set by hand."""
+    path = tmp_path / "a.jpg"
+    picture.convert("CMYK").save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"Adobe") + 11
+    assert content[at] == 0
+    content[at] = transform
+    path.write_bytes(content)
+    assert torch.equal(read_image(path), expected(path))
+    if not transform:
+        assert (read_image(path).float() - expected_of(picture)).abs().mean() < 40
+
+
+def test_a_white_page_in_inks_is_white(tmp_path: Path) -> None:
+    for name, paper in (("white.jpg", 0), ("white.tif", 0)):
+        Image.new("CMYK", (40, 30), (paper,) * 4).save(tmp_path / name)
+        assert (read_image(tmp_path / name) == 255).all()
+
+
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP", "MPO"])
 def test_other_kinds_are_read(tmp_path: Path, picture: Image.Image, kind: str) -> None:
     path = tmp_path / "a.JPG"
@@ -57,6 +104,49 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path, kind: str) -> None:
     Image.fromarray(deep).save(tmp_path / f"a.{kind}")
     image = read_image(tmp_path / f"a.{kind}")
     assert torch.equal(image[1], torch.from_numpy((deep >> 8).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_sixteen_bits_a_colour_keep_the_upper_eight(tmp_path: Path, alpha: bool) -> None:
+    rng = np.random.default_rng(3)
+    deep = rng.integers(0, 65536, (HEIGHT, WIDTH, 3 + alpha)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(png_of_sixteen_bits(deep))
+    image = read_image(tmp_path / "a.png")
+    assert torch.equal(
+        image, torch.from_numpy((deep[..., :3] >> 8).astype(np.uint8)).permute(2, 0, 1)
+    )
+
+
+def png_of_sixteen_bits(deep: np.ndarray) -> bytes:
+    """Pillow writes none with colours. deep [H, W, 3 or 4]."""
+    height, width, channels = deep.shape
+    rows = deep.astype(">u2").reshape(height, -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    chunks = (b"IHDR" + head, b"IDAT" + zlib.compress(raw), b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "x", "y"),
+    [(1, 9, 2), (2, 3, 2), (3, 3, 5), (4, 9, 5), (5, 2, 9), (6, 5, 9), (7, 5, 3), (8, 2, 3)],
+)
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg", "tif"])
+def test_a_marked_pixel_is_where_a_viewer_shows_it(
+    tmp_path: Path, kind: str, orientation: int, x: int, y: int
+) -> None:
+    """Stored at column 9, row 2 of 13 x 8; by the EXIF standard's words: 6 is turned clockwise."""
+    pixels = np.zeros((8, 13, 3), np.uint8)
+    pixels[2, 9] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(pixels).save(tmp_path / f"a.{kind}", exif=exif, **options.get(kind, {}))
+    image = read_image(tmp_path / f"a.{kind}")
+    brightest = int(image.sum(0).argmax())
+    assert (brightest % image.shape[2], brightest // image.shape[2]) == (x, y)
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
