@@ -5,6 +5,7 @@ a run that is never read whole. A box's score says which image or class it stand
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,14 @@ def outline_of(path: Path, found: Scan, said: Classes | None, info: RunInfo | No
     return Outline(run=run, images=count)
 
 
+@lru_cache(maxsize=1)  # the runs of an ensemble name the same images
+def _natural_order(ids: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array(sorted(range(len(ids)), key=lambda i: natural_key(ids[i])), np.int64)
+
+
 def _table(raw: RawRun, class_id: NDArray[np.int64], classes: Classes) -> BoxTable:
     assert raw.sizes is not None
-    order = np.array(sorted(range(len(raw.ids)), key=lambda i: natural_key(raw.ids[i])), np.int64)
+    order = _natural_order(tuple(raw.ids))
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     images = Images(ids=tuple(raw.ids), width=raw.sizes[:, 0], height=raw.sizes[:, 1])
