@@ -68,10 +68,13 @@ class About(msgspec.Struct, omit_defaults=True):
         )
 
     def sizes(self) -> NDArray[np.int32]:
-        """Width and height of the images, 0 where unknown; [N, 2]."""
+        """Width and height of the images, 0 where unknown, [N, 2]; ValueError where they cannot be."""
         count = len(self.images)
         columns = [self.width or [0] * count, self.height or [0] * count]
-        return np.array(columns, np.int64).astype(np.int32).reshape(2, count).T
+        sizes = np.array(columns, np.int64).reshape(2, count).T
+        if (sizes < 0).any() or (sizes > np.iinfo(np.int32).max).any():
+            raise ValueError("an image size is out of range")
+        return sizes.astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +154,9 @@ def _read_about(path: Path, content: bytes | None) -> About | None:
     try:
         about = msgspec.json.decode(content, type=About)
         about.info()
-        sizes = about.sizes()
-        if (sizes < 0).any() or (about.width is None) != (about.height is None):
-            raise ValueError("an image size is wrong")
+        about.sizes()
+        if (about.width is None) != (about.height is None):
+            raise ValueError("width or height is missing")
     except (msgspec.DecodeError, ValueError, OverflowError, UnicodeDecodeError) as error:
         field = f"metadata {KEY.decode()}"
         raise InputError(f"cannot be used: {error}", file=path, field=field) from error
