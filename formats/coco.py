@@ -192,6 +192,8 @@ def _parts(
             try:
                 yield number, msgspec.convert(part, kind)
                 continue
+            except UnicodeEncodeError:  # half a character, which JSON can spell
+                wrong = Wrong("wrong value", "", "holds what is not Unicode text", None)
             except msgspec.ValidationError as error:
                 wrong = wrong_value(part, error)
         fault, field, reason, value = wrong

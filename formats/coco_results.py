@@ -150,6 +150,8 @@ def _refuse_result(path: Path, number: int, part: Any) -> None:
         )
     try:
         msgspec.convert(part, _Result)
+    except UnicodeEncodeError as error:
+        raise InputError("holds what is not Unicode text", file=path, item=item) from error
     except msgspec.ValidationError as error:
         _, field, reason, value = wrong_value(part, error)
         raise InputError(reason, file=path, item=item, field=field or None, value=value) from error

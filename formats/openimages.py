@@ -33,6 +33,8 @@ _NAMES = {  # of each field, in lower case and without signs between words
 }
 _ONLY_LABELS_HAVE = {"isgroupof", "isoccluded", "istruncated", "isdepiction", "isinside"}
 _DELIMITERS = (",", ";", "\t")
+_LINE_END = re.compile(rb"[\r\n]")
+_LONGEST_LINE = 10_000  # bytes of a header
 
 
 class Header(NamedTuple):
@@ -85,17 +87,16 @@ def read_header(path: Path) -> Header | None:
     if not path.is_file():
         return None
     with path.open("rb") as stream:
-        line = stream.readline(10_000)
+        start = stream.readline(_LONGEST_LINE)
     try:
-        return parse_header(line.decode("utf-8-sig"))
+        return parse_header(_LINE_END.split(start, maxsplit=1)[0].decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None
 
 
 def parse_header(line: str) -> Header:
     """Fields by their names, whatever the order; the delimiter is the one that finds most."""
-    text = line.strip("\r\n")
-    headers = [_header(text, delimiter) for delimiter in _DELIMITERS]
+    headers = [_header(line, delimiter) for delimiter in _DELIMITERS]
     return max(headers, key=lambda header: sum(map(bool, header.columns.values())))
 
 
@@ -106,9 +107,8 @@ def read_table(path: Path, *, scored: bool) -> Rows:
     another length, what is no finite number, a score outside 0 to 1.
     """
     content = read_json_bytes(path)
-    line = content[: content.find(b"\n") if b"\n" in content else len(content)]
     try:
-        header = parse_header(line.decode())
+        header = parse_header(_LINE_END.split(content, maxsplit=1)[0].decode())
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", file=path, field="line 1") from error
     at = _columns(path, header, scored=scored)

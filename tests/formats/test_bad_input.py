@@ -62,6 +62,10 @@ RUNS = {
         '[{"image_id":1,"category_id":1,"bbox":[0,0,1,null],"score":1}]',
         r"item \[0\]: field bbox\[3\]: value is missing",
     ),
+    "COCO half a character": (
+        '[{"image_id":1,"category_id\\ud800":1,"bbox":[0,0,1,1],"score":1}]',
+        r"item \[0\]: holds what is not Unicode text",
+    ),
     "COCO category": (
         '[{"image_id":1,"category_id":"car","bbox":[0,0,1,1],"score":1}]',
         r"item \[0\]: field category_id: Expected `int`, got `str`, got car",
