@@ -172,10 +172,11 @@ def _setting(config: FusionConfig, runs: int, cap: int) -> Setting:
 def _voters(config: FusionConfig, runs: int) -> Voters:
     """Models numbered from 0 by first view; a model weighs as much as its heaviest view."""
     weight = np.array(relative_weights(config, runs), np.float64)
-    _, model = np.unique(np.array(config.models_of(runs)), return_inverse=True)
-    model_weight = np.zeros(int(model.max(initial=-1)) + 1)
+    numbers: dict[int, int] = {}
+    model = np.array([numbers.setdefault(m, len(numbers)) for m in config.models_of(runs)])
+    model_weight = np.zeros(len(numbers))
     np.maximum.at(model_weight, model, weight)
-    return Voters(weight, model.astype(np.int64), model_weight, len(model_weight) < runs)
+    return Voters(weight, model, model_weight, len(numbers) < runs)
 
 
 def _table(pool: Pool, fused: Fused, counts: NDArray[np.int64], rule: int) -> BoxTable:

@@ -119,6 +119,7 @@ FACES = pytest.mark.parametrize(("iou", "share"), [(0.55, 0.8), (0.553, 0.99)])
     ],
 )
 def test_some_images_of_three_face_detectors_agree(
+    *,
     real_data: Callable[[str], Path],
     benchmark_module: Callable[[str], ModuleType],
     method: str,

@@ -72,7 +72,7 @@ def test_equal_weights_and_distinct_scores_make_the_order_of_runs_irrelevant(
     assert fuse([tables[i] for i in order], config) == fuse(tables, config)
 
 
-def test_equal_scores_join_by_run_then_row() -> None:
+def test_equal_scores_join_by_their_corners_whatever_their_run() -> None:
     left, middle, right = (0, 0, 20, 20), (7, 0, 27, 20), (14, 0, 34, 20)
     first = _table([_one(0.5, left), _one(0.5, right)])
     second = _table([_one(0.5, middle)])
@@ -80,7 +80,7 @@ def test_equal_scores_join_by_run_then_row() -> None:
     assert fuse([first, second], config).xyxy[:, 0].tolist() == [3.5, 14]
     assert fuse([second, first], config).xyxy[:, 0].tolist() == [3.5, 14]
     backward = _table([_one(0.5, right), _one(0.5, left)])
-    assert fuse([backward, second], config).xyxy[:, 0].tolist() == [10.5, 0]
+    assert fuse([backward, second], config).xyxy[:, 0].tolist() == [3.5, 14]
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,25 @@ def _crowd(seed: int, boxes: int, width: float, size: float) -> list[tuple]:
 
 
 @pytest.mark.parametrize(("width", "size"), [(30, 1), (800, 1), (800, 3), (300, 7)])
-@pytest.mark.parametrize("iou", [0, 0.3, 0.6, 0.99])
-def test_a_crowd_is_fused_and_suppressed_like_few(width: float, size: float, iou: float) -> None:
+@pytest.mark.parametrize(
+    ("iou", "settings"),
+    [
+        (0, {}),
+        (0.3, {}),
+        (0.6, {"shift_px": 1.5}),
+        (0.99, {"shift_px": 4, "class_agnostic": True}),
+        (0.5, {"method": "nms"}),
+        (0.6, {"method": "nmw", "shift_px": 1.5}),
+        (0.3, {"method": "soft_nms"}),
+        (0.5, {"method": "soft_nms", "soft": "linear", "shift_px": 2}),
+    ],
+)
+def test_a_crowd_is_fused_and_suppressed_like_few(
+    width: float, size: float, iou: float, settings: dict
+) -> None:
     # below them, at lower scores, others make the few a crowd, which is looked up by cells
-    others = [(0, 0, 0.1, x, 2.1 * width, x + 1, 2.2 * width) for x in np.linspace(0, width, 600)]
-    config = FusionConfig(iou=iou, max_detections=None)
+    others = [(0, 0, 0.1, x, 3 * width, x + 1, 3.1 * width) for x in np.linspace(0, width, 600)]
+    config = FusionConfig(iou=iou, max_detections=None, **settings)
     for seed in range(0, 10, 2):
         few = [_crowd(seed + run, 240, width, size) for run in range(2)]
         alone = [_table(rows, sized=False) for rows in few]
@@ -181,7 +195,7 @@ def test_a_crowd_is_fused_and_suppressed_like_few(width: float, size: float, iou
         ):
             assert a.score is not None
             assert b.score is not None
-            upper = b.xyxy[:, 1] < 2.05 * width
+            upper = b.xyxy[:, 1] < 2.9 * width
             assert np.array_equal(b.xyxy[upper], a.xyxy)
             assert np.array_equal(b.score[upper], a.score)
 
@@ -200,6 +214,10 @@ def test_what_cannot_be_fused_is_refused(fusion: Callable) -> None:
         ([table], FusionConfig(weights=(1, 2)), "2 weights for 1 runs"),
         ([table, _table([], images=2)], None, "same images"),
         ([replace(table, score=None)], None, "without scores"),
+        ([table], FusionConfig(models=(1, 2)), "2 models for 1 runs|knows no models"),
+        ([table], FusionConfig(nms_iou=(1, 0.5)), "2 values of nms_iou for 1 runs"),
+        ([_table([_one(1.5)])], None, "outside 0..1"),
+        ([_table([_one(-0.5)])], None, "outside 0..1"),
         ([_table([_one(np.nan)])], None, "not finite"),
         ([_table([_one(0.5, (0, 0, np.inf, 5))])], None, "not finite"),
     ):
@@ -227,10 +245,17 @@ def test_the_library_gets_neither_zero_scores_nor_a_say_over_its_arguments() -> 
         ("weights", (0.0, 0.0)),
         ("weights", (np.nan, 1.0)),
         ("weights", (1e308, 1e308)),
+        ("method", "median"),
+        ("soft", "hard"),
+        ("sigma", 0.0),
+        ("shift_px", -1.0),
+        ("min_votes", 0),
+        ("nms_iou", (0.5, 1.5)),
+        ("models", (0, -1)),
     ],
 )
 def test_settings_check_themselves(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=r"weight|from 0 to 1|conf_type|max_detections"):
+    with pytest.raises(ValueError, match=f"{field}|weight"):
         FusionConfig(**{field: value})
 
 
