@@ -150,7 +150,7 @@ def compare(
     narrow = console.width < _ONE_LINE or len(shown) > 3
     for table in comparison_tables(comparison, shown, metric, narrow=narrow):
         console.print(table)
-    console.print(closing_sentence(comparison, shown), markup=False, highlight=False)
+    console.print(f"\n{closing_sentence(comparison, shown)}", markup=False, highlight=False)
 
 
 def _place(wanted: str | None, runs: "Sequence[Run]") -> int:

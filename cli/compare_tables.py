@@ -149,6 +149,7 @@ def _found_by(sizes: "Sequence[FoundBy]", names: Sequence[str]) -> "Table":
             *([str(some)] if several else []),
             *(_of_all(one.none, one.boxes), *map(str, one.only)),
         )
+    table.caption = "at the scores above"
     return table
 
 
@@ -161,8 +162,9 @@ def _pairs(comparison: "Comparison", names: Sequence[str]) -> "Table":
     )
     for pair in ordered[:MOST_PAIRS]:
         table.add_row(_text(f"{names[pair.first]}, {names[pair.second]}"), *_pair_cells(pair))
+    table.caption = "at the scores above"
     if len(ordered) > MOST_PAIRS:
-        table.caption = f"{MOST_PAIRS} of {len(ordered)} pairs shown; --json holds all"
+        table.caption += f"; {MOST_PAIRS} of {len(ordered)} pairs shown, --json holds all"
     return table
 
 

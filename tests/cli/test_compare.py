@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from smallobj.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "compare.md").read_text()
 
 TRUTH = {
     "a.jpg": [[0, 10, 10, 20, 20], [1, 50, 50, 90, 90]],
@@ -133,3 +137,23 @@ except SystemExit as end:
     sys.exit(end.code or "torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=files, capture_output=True)
+
+
+def test_the_python_of_the_page_runs(files, capsys):
+    from smallobj.formats import align_runs, read_labels, read_runs
+
+    truth = read_labels(Path("truth.json")).table
+    runs = read_runs([Path("one[bold].json"), Path("two.json")])
+    tables = align_runs(runs, images=truth.images, classes=truth.classes).tables
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {"truth": truth, "tables": tables})
+    assert capsys.readouterr().out.startswith("0.25 1 Difference(mean=")
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_is_printed_for_three_face_detectors(real_data):
+    command = [sys.executable, "benchmarks/compare.py", str(real_data("wider_predictions"))]
+    printed = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    lines = {line.rstrip() for line in printed.splitlines()}
+    (block,) = re.findall(r"```\n( metric .*?)```", PAGE, re.DOTALL)
+    assert set(block.splitlines()) <= lines
