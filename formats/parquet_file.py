@@ -68,7 +68,7 @@ class About(msgspec.Struct, omit_defaults=True):
         )
 
     def sizes(self) -> NDArray[np.int32]:
-        """Width and height of the images, 0 where unknown, [N, 2]; ValueError where they cannot be."""
+        """Width and height [N, 2], 0 where unknown; ValueError where they cannot be."""
         count = len(self.images)
         columns = [self.width or [0] * count, self.height or [0] * count]
         sizes = np.array(columns, np.int64).reshape(2, count).T
@@ -110,6 +110,7 @@ def open_parquet(path: Path) -> OpenParquet:
             path,
             metadata=footer,
             read_dictionary=names,
+            pre_buffer=False,  # it would keep all that was read
             buffer_size=_BUFFER_BYTES,
             page_checksum_verification=True,
         )
