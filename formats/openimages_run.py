@@ -17,6 +17,8 @@ FOLDER = False
 NORMALISED = True
 NAMES_EMPTY = False
 
+_SPECIAL = set(',"\r\n')  # a text with one of them stands in quotation marks
+
 
 def find(path: Path) -> bool:
     """Whether the first line of a file names these columns, the score among them."""
@@ -52,23 +54,26 @@ def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
 
 def write(table: BoxTable, place: Path, output: RunOutput) -> list[str]:
     """Classes by name, edges as fractions with all digits; sizes of the images are known."""
-    assert table.score is not None
+    import pyarrow as pa  # noqa: PLC0415 - a command that writes no CSV does without
+    from pyarrow import csv  # noqa: PLC0415
+
     image = table.image_index
     width, height = (c[image].astype(np.float64) for c in (table.images.width, table.images.height))
-    edges = np.column_stack(
-        [table.xyxy[:, 0] / width, table.xyxy[:, 2] / width,
-         table.xyxy[:, 1] / height, table.xyxy[:, 3] / height]
-    )  # fmt: skip
-    ids, names = _quoted(table.images.ids), _quoted(table.classes.names)
-    columns = zip(
-        image.tolist(), table.label.tolist(), table.score.tolist(), edges.tolist(), strict=True
-    )
-    lines = [
-        f"{ids[i]},{names[label]},{score!r},{x1!r},{x2!r},{y1!r},{y2!r}\n"
-        for i, label, score, (x1, x2, y1, y2) in columns
-    ]
-    header = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax\n"
-    place.write_bytes("".join([header, *lines]).encode())
+    ids, names = (pa.array(one, pa.string()) for one in (table.images.ids, table.classes.names))
+    columns = {
+        "ImageID": ids.take(pa.array(image)),
+        "LabelName": names.take(pa.array(table.label)),
+        "Conf": table.score,
+        "XMin": table.xyxy[:, 0] / width,
+        "XMax": table.xyxy[:, 2] / width,
+        "YMin": table.xyxy[:, 1] / height,
+        "YMax": table.xyxy[:, 3] / height,
+    }
+    plain = not any(_SPECIAL & set(text) for text in (*table.images.ids, *table.classes.names))
+    style = csv.WriteOptions(include_header=False, quoting_style="none" if plain else "needed")
+    with place.open("wb") as stream:
+        stream.write((",".join(columns) + "\n").encode())
+        csv.write_csv(pa.table(columns), stream, style)
     return empty_images_note(table, "Open Images CSV")
 
 
@@ -93,10 +98,3 @@ def classes_of(path: Path, rows: Rows, known: Classes | None) -> tuple[np.ndarra
 
 def _is_number(label: str) -> bool:
     return label.isascii() and label.isdecimal() and len(label) < 10 and str(int(label)) == label
-
-
-def _quoted(texts: tuple[str, ...]) -> list[str]:
-    """Texts as cells of a CSV line."""
-    return [
-        '"' + text.replace('"', '""') + '"' if set(',"\r\n') & set(text) else text for text in texts
-    ]

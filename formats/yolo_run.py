@@ -11,7 +11,6 @@ import numpy as np
 from smallobj.boxes import Array, BoxTable, InputError, cxcywh_norm_to_xyxy, xyxy_to_cxcywh_norm
 from smallobj.formats.faults import Faults
 from smallobj.formats.image_ids import id_fault, natural_key, normal_id, without_ending
-from smallobj.formats.output import write_into
 from smallobj.formats.raw_run import RawRun, RunOutput, RunRequest
 from smallobj.formats.values import LARGEST_CLASS, class_fault, parse_number
 
@@ -83,8 +82,11 @@ def write(table: BoxTable, place: Path, output: RunOutput) -> list[str]:
         f"{number} {cx!r} {cy!r} {w!r} {h!r} {score!r}\n"
         for number, (cx, cy, w, h), score in zip(class_id, boxes, table.score.tolist(), strict=True)
     ]
+    for parent in {name.parent for name in names}:
+        (place / parent).mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
-        write_into(place, name, "".join(lines[table.rows(i)]))
+        with open(f"{place}/{name}", "w", encoding="utf-8", newline="") as stream:
+            stream.write("".join(lines[table.rows(i)]))
     return []
 
 
