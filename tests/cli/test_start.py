@@ -7,8 +7,18 @@ import pytest
 
 from smallobj.cli.main import app
 
-HEAVY = ("numpy", "torch", "numba", "PIL", "matplotlib", "msgspec")
-COMMANDS = [[], ["train"], ["predict"], ["fuse"], ["tune"], ["evaluate"], ["demo"], ["data"]]
+HEAVY = ("numpy", "torch", "numba", "PIL", "matplotlib", "msgspec", "pyarrow")
+COMMANDS = [
+    [],
+    ["train"],
+    ["predict"],
+    ["fuse"],
+    ["tune"],
+    ["evaluate"],
+    ["demo"],
+    ["data"],
+    ["runs"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "smallobj")
