@@ -1,8 +1,9 @@
 """Bytes of an image file to RGB pixels; what is truncated or damaged is refused.
 
 JPEG is decoded by libjpeg-turbo itself (simplejpeg), because torchvision, Pillow and OpenCV hide
-its warnings: they return grey or shifted pixels for a file with garbage inside. PNG carries a
-checksum a chunk, WebP its length. TIFF and BMP carry neither: damage inside them cannot be told.
+its warnings: they return grey or shifted pixels for a file with garbage inside. The rest is
+Pillow's: on a damaged PNG torchvision 0.29 ends the whole process. PNG carries a checksum a chunk,
+WebP its length. TIFF and BMP carry neither: damage inside them cannot be told.
 """
 
 import io
@@ -16,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow opens MPO files as JPEG
 
@@ -28,7 +28,6 @@ _BEGINNINGS = {
     "BMP": rb"BM",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
 }
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # torchvision reads them as Pillow does
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 # Webcams and old telephones leave a few bytes before a marker; garbage that shifts the blocks
@@ -50,8 +49,6 @@ def decode(content: bytes, kind: str, mode: str) -> Tensor:
         return _jpeg(content, mode)
     if kind == "PNG":
         check_png(content)
-        if mode in _PNG_MODES:
-            return _torchvision(content)
     if kind == "WEBP":
         _check_webp(content)
     return _pillow(content)
@@ -118,15 +115,6 @@ def _is_harmless(warning: str) -> bool:
     return any(words in warning for words in _HARMLESS)
 
 
-def _torchvision(content: bytes) -> Tensor:
-    pixels = decode_image(
-        torch.from_numpy(np.frombuffer(content, np.uint8).copy()), mode=ImageReadMode.RGB
-    )
-    if pixels.dtype == torch.uint16:
-        pixels = (pixels.to(torch.int32) >> 8).to(torch.uint8)
-    return pixels
-
-
 def _pillow(content: bytes) -> Tensor:
     with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
         if picture.mode.startswith("I;16"):
@@ -134,5 +122,6 @@ def _pillow(content: bytes) -> Tensor:
             return torch.from_numpy(grey).expand(3, -1, -1)
         if picture.mode not in _PLAIN_MODES:
             raise ValueError(f"pixels of mode {picture.mode} have no agreed range")
-        rgb = np.array(picture.convert("RGB"))
-    return torch.from_numpy(rgb).permute(2, 0, 1)
+        picture.info.pop("transparency", None)  # of a palette; Pillow warns where it is dropped
+        rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))

@@ -73,6 +73,40 @@ def test_any_changed_byte_of_the_pixels_of_a_png_is_noticed() -> None:
             check_png(content[:length])
 
 
+def png_around(raw: bytes, *, spoil: bool = False) -> bytes:
+    """A PNG of 100 x 100 with right checksums, whatever its rows are."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 100, 100, 8, 2, 0, 0, 0)
+    body = bytearray(zlib.compress(raw))
+    body[len(body) // 2] ^= 0xFF if spoil else 0
+    chunks = (head, b"IDAT" + body, b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
+
+
+def test_a_png_whose_checksums_lie_is_refused_and_ends_no_process(tmp_path) -> None:
+    rows = b"".join(b"\0" + np.random.default_rng(i).bytes(300) for i in range(100))
+    path = tmp_path / "a.png"
+    path.write_bytes(png_around(rows))
+    assert read_image(path).shape == (3, 100, 100)
+    unknown_filter = b"\x09" + rows[1:]
+    for content in (
+        png_around(rows[:5000]),
+        png_around(rows, spoil=True),
+        png_around(unknown_filter),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="truncated or damaged"):
+            read_image(path)
+
+
+def test_transparent_colours_of_a_palette_are_dropped(tmp_path) -> None:
+    picture = Image.new("P", (40, 30), 1)
+    picture.putpalette([17, 34, 51, 68, 85, 102])
+    picture.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    assert read_image(tmp_path / "a.png")[:, 5, 5].tolist() == [68, 85, 102]
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_a_damaged_header_is_told_from_a_file_that_is_no_image(kind, tmp_path) -> None:
     (tmp_path / "a").write_bytes(encoded(kind)[:20])
