@@ -49,9 +49,7 @@ class Origins:
 def check_provenance_path(path: Path) -> None:
     """Raise InputError where the ending names no known form."""
     if path.suffix.lower() not in ENDINGS:
-        reason = (
-            f"provenance is written as {', '.join(ENDINGS)}: give the file one of these endings"
-        )
+        reason = f"provenance has to end in {', '.join(ENDINGS)}"
         raise InputError(reason, file=path)
 
 
