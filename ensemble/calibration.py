@@ -176,11 +176,16 @@ def fit_outcomes(
     )
     ordered = tuple(name for name in PARTS if name in by)
     parts = {_EVERY: _fit_every(method, boxes)}
-    for key in _narrow_keys(boxes, ordered):
+    rows_of = boxes.rows_by_part(ordered)
+    points = {_EVERY: _quantiles(boxes.score)} if rows_of else {}
+    for key, rows in rows_of.items():
         wider = next(k for k in _from_narrow(*key) if k in parts)
-        part = _fit_part(method, boxes, key, parts[wider])
-        if part.boxes < parts[wider].boxes:  # else it is the wider one
-            parts[key] = part
+        if len(rows) < parts[wider].boxes:  # else it is the wider one
+            points[key] = _quantiles(boxes.score[rows])
+            part = _fit_part(
+                method, boxes.score[rows], boxes.hit[rows], points[wider], parts[wider]
+            )
+            parts[key] = replace(part, class_name=key[0], size=key[1])
     return Calibration(method=method, by=ordered, iou=iou, parts=tuple(parts.values()))
 
 
@@ -225,32 +230,35 @@ class _Boxes:
     score: Array  # [K]
     hit: Array  # [K], 0 or 1
 
-    def of(self, key: _Key) -> NDArray[np.bool_]:
-        """Which boxes a part has, [K]."""
-        name, size = key
-        rows = np.ones(len(self.score), np.bool_)
-        if name is not None:
-            rows &= self.label == self.classes.index(name)
-        if size is not None:
-            rows &= self.size == _SIZES.index(size)
-        return rows
+    def rows_by_part(self, by: Sequence[str]) -> dict[_Key, NDArray[np.int64]]:
+        """The rows of every part that has any, wider parts first and that of all boxes left out."""
+        sizes, names = len(_SIZES), self.classes
+        found: dict[_Key, NDArray[np.int64]] = {}
+        if "class" not in by:
+            if "size" in by:
+                for size, rows in _grouped(self.size):
+                    found[None, _SIZES[size]] = rows
+            return found
+        for label, rows in _grouped(self.label):
+            found[names[label], None] = rows
+        if "size" in by:
+            for both, rows in _grouped(self.label.astype(np.int64) * sizes + self.size):
+                found[names[both // sizes], _SIZES[both % sizes]] = rows
+        return found
+
+
+def _grouped(number: NDArray) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Every number there is, and its rows; sorted once instead of searched for each."""
+    order = np.argsort(number, kind="stable")
+    counts = np.bincount(number)
+    for value, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(order) else ()):
+        if len(rows):
+            yield value, rows
 
 
 def _from_narrow(name: str | None, size: str | None) -> Iterator[_Key]:
     """The parts that a box of this class and size may be in, the narrowest first."""
     yield from ((name, size), (name, None), (None, size), _EVERY)
-
-
-def _narrow_keys(boxes: _Boxes, by: Sequence[str]) -> list[_Key]:
-    """Keys of the parts that have boxes, wider ones first."""
-    sizes = [_SIZES[n] for n in np.unique(boxes.size)] if "size" in by else []
-    if "class" not in by:
-        return [(None, size) for size in sizes]
-    seen = np.bincount(boxes.label * len(_SIZES) + boxes.size).nonzero()[0]
-    names: list[_Key] = [(boxes.classes[n], None) for n in np.unique(boxes.label)]
-    if not sizes:
-        return names
-    return names + [(boxes.classes[n // len(_SIZES)], _SIZES[n % len(_SIZES)]) for n in seen]
 
 
 def _fit_every(method: str, boxes: _Boxes) -> Part:
@@ -268,19 +276,19 @@ def _fit_every(method: str, boxes: _Boxes) -> Part:
     )
 
 
-def _fit_part(method: str, boxes: _Boxes, key: _Key, wider: Part) -> Part:
+def _quantiles(score: Array) -> Array:
+    return np.quantile(score, np.linspace(0, 1, _PRIOR_POINTS))
+
+
+def _fit_part(method: str, score: Array, hit: Array, points: Array, wider: Part) -> Part:
     """The curve of a part's boxes and of some more that are as the wider part says.
 
-    Those stand at quantiles of the wider part's scores; their weight is that of 25 hits, or of 25
-    misses where those are fewer.
+    Those stand at `points`, quantiles of the wider part's scores; their weight is that of 25 hits,
+    or of 25 misses where those are fewer.
     """
-    rows = boxes.of(key)
-    around = boxes.score[boxes.of((wider.class_name, wider.size))]
-    points = np.quantile(around, np.linspace(0, 1, _PRIOR_POINTS))
     believed = wider.curve(points)
     rarer = min(float(believed.mean()), 1 - float(believed.mean()))
     weight = min(_PRIOR_HITS / max(rarer, 1e-9), _MOST_PRIOR)
-    score, hit = boxes.score[rows], boxes.hit[rows]
     curve = fit_curve(
         method,
         np.concatenate([score, points]),
@@ -289,14 +297,7 @@ def _fit_part(method: str, boxes: _Boxes, key: _Key, wider: Part) -> Part:
     )
     hits = int(hit.sum())
     single = not 0 < hits < len(hit) or np.ptp(score) == 0
-    return Part(
-        class_name=key[0],
-        size=key[1],
-        boxes=len(hit),
-        hits=hits,
-        degenerate=bool(single),
-        curve=curve,
-    )
+    return replace(wider, boxes=len(hit), hits=hits, degenerate=bool(single), curve=curve)
 
 
 def _score(table: BoxTable) -> Array:
