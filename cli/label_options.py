@@ -16,6 +16,7 @@ class Kind(StrEnum):
     coco = "coco"
     yolo = "yolo"
     voc = "voc"
+    openimages = "openimages"
 
 
 class RunKind(StrEnum):
@@ -52,7 +53,8 @@ DataArgument = Annotated[
 LabelsOption = Annotated[
     Path,
     typer.Option(
-        help="True boxes: a folder or file of labels (challenge, COCO, YOLO or Pascal VOC)."
+        help="True boxes: a folder or file of labels (challenge, COCO, YOLO, Pascal VOC, Open"
+        " Images)."
     ),
 ]
 ImagesOption = Annotated[

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from smallobj.boxes import BoxTable, InputError
-from smallobj.formats import challenge, coco, voc, yolo
+from smallobj.formats import challenge, coco, openimages_labels, voc, yolo
 from smallobj.formats.faults import Faults, Stop
 from smallobj.formats.image_ids import match_ids, normal_id
 from smallobj.formats.json_rows import read_json_bytes
@@ -35,11 +35,12 @@ FORMATS: dict[str, Format] = {
         ("coco", coco),
         ("yolo", yolo),
         ("voc", voc),
+        ("openimages", openimages_labels),
     )
 }
 
 
-_WHOLE_FILES = ("challenge", "coco")  # formats whose every file is one data set
+_WHOLE_FILES = ("challenge", "coco", "openimages")  # formats whose every file is one data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Labels:
     """Labels of a data set, and where its images lie."""
 
     table: BoxTable
-    kind: str  # challenge, coco, yolo or voc
+    kind: str  # one of FORMATS
     path: Path  # what they were read from
     root: Path | None  # the image folder; None where none was found
     found: tuple[Path | None, ...]  # image file of each image, None where missing
@@ -79,8 +80,8 @@ def read_labels(
 ) -> Labels:
     """Read labels: a folder in a known layout, or a label file.
 
-    images: the image folder, where it cannot be guessed. kind: challenge, coco, yolo or voc, found
-    from the content where None. split: one of the data set's own parts, or a text file with an
+    images: the image folder, where it cannot be guessed. kind: one of FORMATS, found from the
+    content where None. split: one of the data set's own parts, or a text file with an
     image a line. names: a file of class names. voc_origin: 1 or 0. Boxes with faulty geometry are
     repaired or dropped and counted; `strict` makes them errors.
 
@@ -113,7 +114,7 @@ def write_labels(
     source_image_ids: Sequence[ImageId] | None = None,
     voc_origin: int = 1,
 ) -> list[str]:
-    """Write labels as a file (challenge, coco) or a folder (yolo, voc); returns what to tell.
+    """Write labels as a folder (yolo, voc) or a file (all others); returns what to tell.
 
     image_paths: the image file of each image, linked or copied into the folders of yolo and voc.
     source_image_ids: the ids COCO images get, 1, 2, ... where None. voc_origin: 1 or 0. Ignored

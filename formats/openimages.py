@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smallobj.boxes import Array, InputError
-from smallobj.formats.image_ids import id_fault, normal_id
+from smallobj.boxes import Array, Classes, InputError
+from smallobj.formats.faults import Faults
+from smallobj.formats.image_ids import id_fault, natural_key, normal_id
 from smallobj.formats.json_rows import read_json_bytes
-from smallobj.formats.values import LARGEST_NUMBER, parse_number
+from smallobj.formats.values import LARGEST_CLASS, LARGEST_NUMBER, parse_number
 
 BOX_FIELDS = ("xmin", "xmax", "ymin", "ymax")
 LARGEST_FRACTION = 1.5  # a detector may reach a little over the border; pixels lie far beyond
@@ -78,6 +79,7 @@ class Rows(NamedTuple):
     image_index: NDArray[np.int64]  # [M]
     labels: list[str]  # [C] as they are written, in the order of the file
     label_index: NDArray[np.int64]  # [M]
+    number: NDArray[np.int64]  # [M] line of the file, from 1
     xyxy: Array  # [M, 4]
     score: Array | None  # [M]; None where the file has no such column
 
@@ -100,11 +102,12 @@ def parse_header(line: str) -> Header:
     return max(headers, key=lambda header: sum(map(bool, header.columns.values())))
 
 
-def read_table(path: Path, *, scored: bool) -> Rows:
-    """All rows; scored: a column of scores has to be there.
+def read_table(path: Path, faults: Faults, *, scored: bool) -> Rows:
+    """All rows; scored: a column of scores has to be there, and every line is a box.
 
-    Raises InputError with line, field and value at the first fault: a missing column, a line of
-    another length, what is no finite number, a score outside 0 to 1.
+    Without scores a line that holds an image alone is an image without boxes. A line of another
+    length, what is no finite number and a score outside 0 to 1 are reported with line, field and
+    value, and left out. Raises InputError where a column is missing or the file is no text.
     """
     content = read_json_bytes(path)
     try:
@@ -114,11 +117,12 @@ def read_table(path: Path, *, scored: bool) -> Rows:
     at = _columns(path, header, scored=scored)
     columns = _fast_columns(content, header, at)
     if columns is None:
-        columns = _walk(_File(path, header, at), content)
-    images, image_index, labels, label_index, numbers = columns
+        columns = _walk(_File(path, header, at), content, faults, bare=not scored)
+    images, image_index, labels, label_index, lines, numbers = columns
     ids, image_index = _normal_ids(path, images, image_index)
     score = numbers[4] if scored or "score" in at else None
-    return Rows(ids, image_index, labels, label_index, numbers[[0, 2, 1, 3]].T.copy(), score)
+    xyxy = numbers[[0, 2, 1, 3]].T.copy()
+    return Rows(ids, image_index, labels, label_index, lines, xyxy, score)
 
 
 def is_normalised(path: Path, xyxy: Array) -> bool:
@@ -134,6 +138,27 @@ def is_normalised(path: Path, xyxy: Array) -> bool:
         " pixels or fractions of the image? Say which (--unit)"
     )
     raise InputError(reason, file=path)
+
+
+def classes_of(
+    path: Path, rows: Rows, known: Classes | None
+) -> tuple[NDArray[np.int64], Classes | None]:
+    """Class number of each row, and the classes where the file names them (in natural order).
+
+    known: classes that may be called by numbers, such as the value of a coin.
+    """
+    named = known is not None and set(rows.labels) <= set(known.names)
+    if not named and all(map(_is_number, rows.labels)):
+        numbers = [int(label) for label in rows.labels]
+        largest = max(numbers, default=0)
+        if largest > LARGEST_CLASS:
+            reason = f"class is outside 0 to {LARGEST_CLASS}"
+            raise InputError(reason, file=path, field="LabelName", value=largest)
+        return np.array(numbers, np.int64)[rows.label_index], None
+    names = sorted(rows.labels, key=natural_key)
+    position = {name: i for i, name in enumerate(names)}
+    ids = np.array([position[label] for label in rows.labels], np.int64)
+    return ids[rows.label_index], Classes.of(names)
 
 
 def _plain(name: str) -> str:
@@ -181,7 +206,9 @@ _SPELLED = {
 }
 _LINE = "ImageID,LabelName,Conf,XMin,XMax,YMin,YMax"
 
-_Columns = tuple[list[str], NDArray[np.int64], list[str], NDArray[np.int64], Array]
+_Columns = tuple[
+    list[str], NDArray[np.int64], list[str], NDArray[np.int64], NDArray[np.int64], Array
+]
 
 
 def _fast_columns(content: bytes, header: Header, at: dict[str, int]) -> _Columns | None:
@@ -212,9 +239,10 @@ def _fast_columns(content: bytes, header: Header, at: dict[str, int]) -> _Column
     if not within.all() or not ((values[4:] >= 0) & (values[4:] <= 1)).all():
         return None
     images, labels = (table[name].unify_dictionaries().combine_chunks() for name in texts)
-    if len(table) == 0 or "" in labels.dictionary.to_pylist():
+    one_line_each = len(table) == content.rstrip(b"\r\n").count(b"\n")
+    if len(table) == 0 or not one_line_each or "" in labels.dictionary.to_pylist():
         return None
-    return (*_coded(images), *_coded(labels), values)
+    return (*_coded(images), *_coded(labels), np.arange(2, len(table) + 2), values)
 
 
 def _coded(column: Any) -> tuple[list[str], NDArray[np.int64]]:
@@ -222,8 +250,8 @@ def _coded(column: Any) -> tuple[list[str], NDArray[np.int64]]:
     return column.dictionary.to_pylist(), np.asarray(column.indices, np.int64)
 
 
-def _walk(file: _File, content: bytes) -> _Columns:
-    """The columns line by line; raises InputError at the first fault."""
+def _walk(file: _File, content: bytes, faults: Faults, *, bare: bool) -> _Columns:
+    """The columns line by line; bare: a line may hold an image alone."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -231,7 +259,7 @@ def _walk(file: _File, content: bytes) -> _Columns:
         raise InputError("is not UTF-8 text", file=file.path, field=f"line {line}") from error
     images: dict[str, int] = {}
     labels: dict[str, int] = {}
-    coded: list[tuple[int, int]] = []
+    coded: list[tuple[int, int, int]] = []
     numbers: list[list[float]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=file.header.delimiter)
     fields = [field for field in (*BOX_FIELDS, "score") if field in file.at]
@@ -240,17 +268,31 @@ def _walk(file: _File, content: bytes) -> _Columns:
         for row in reader:
             if not row or row == [""]:
                 continue
-            image, label = _texts(file, reader.line_num, row)
-            numbers.append([_number(file, reader.line_num, row, field) for field in fields])
+            try:
+                if bare and len(row) == len(file.header.names) and _alone(row, file.at["image"]):
+                    images.setdefault(row[file.at["image"]], len(images))
+                    continue
+                image, label = _texts(file, reader.line_num, row)
+                values = [_number(file, reader.line_num, row, field) for field in fields]
+            except InputError as error:
+                where = {"file": error.file, "item": error.item, "field": error.field}
+                faults.add("wrong value", error.reason, value=error.value, **where)
+                continue
             images.setdefault(image, len(images))
             labels.setdefault(label, len(labels))
-            coded.append((images[image], labels[label]))
+            coded.append((images[image], labels[label], reader.line_num))
+            numbers.append(values)
     except csv.Error as error:
         where = f"line {reader.line_num}"
         raise InputError(f"is not CSV: {error}", file=file.path, field=where) from error
-    index = np.array(coded, np.int64).reshape(-1, 2)
-    values = np.array(numbers, np.float64).reshape(-1, len(fields)).T
-    return list(images), index[:, 0], list(labels), index[:, 1], values
+    index = np.array(coded, np.int64).reshape(-1, 3)
+    columns = np.array(numbers, np.float64).reshape(-1, len(fields)).T
+    return list(images), index[:, 0], list(labels), index[:, 1], index[:, 2], columns
+
+
+def _alone(row: Sequence[str], image: int) -> bool:
+    """Whether nothing but the image stands in a line."""
+    return not any(cell.strip() for i, cell in enumerate(row) if i != image)
 
 
 def _texts(file: _File, line: int, row: Sequence[str]) -> tuple[str, str]:
@@ -291,3 +333,7 @@ def _normal_ids(
             raise InputError(reason, file=path, field="ImageID", value=given)
         to_normal[i] = position.setdefault(image_id, len(position))
     return list(position), to_normal[index]
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdecimal() and len(label) < 10 and str(int(label)) == label

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from smallobj.boxes import BoxTable, Classes, InputError
+from smallobj.boxes import BoxTable
 from smallobj.formats.coco_results import empty_images_note
 from smallobj.formats.faults import Faults
-from smallobj.formats.image_ids import natural_key
-from smallobj.formats.openimages import Rows, is_normalised, read_header, read_table
+from smallobj.formats.openimages import classes_of, is_normalised, read_header, read_table
 from smallobj.formats.raw_run import RawRun, RunOutput, RunRequest
-from smallobj.formats.values import LARGEST_CLASS
 
 LOOKED_FOR = "Open Images CSV (ImageID,LabelName,Conf,XMin,XMax,YMin,YMax)"
 FOLDER = False
@@ -31,7 +29,7 @@ def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
 
     Fractions and pixels are told apart by all boxes, unless the request says the unit.
     """
-    rows = read_table(path, scored=True)
+    rows = read_table(path, faults, scored=True)
     if request.unit is None:
         normalised = is_normalised(path, rows.xyxy)
     else:
@@ -44,7 +42,7 @@ def read(path: Path, request: RunRequest, faults: Faults) -> RawRun:
         xyxy=rows.xyxy,
         class_id=class_id,
         score=rows.score,
-        number=np.arange(2, len(rows.score) + 2),
+        number=rows.number,
         row_field="line {}",
         unit="normalised" if normalised else "pixel",
         classes=classes,
@@ -75,26 +73,3 @@ def write(table: BoxTable, place: Path, output: RunOutput) -> list[str]:
         stream.write((",".join(columns) + "\n").encode())
         csv.write_csv(pa.table(columns), stream, style)
     return empty_images_note(table, "Open Images CSV")
-
-
-def classes_of(path: Path, rows: Rows, known: Classes | None) -> tuple[np.ndarray, Classes | None]:
-    """Class number of each row, and the classes where the file names them (in natural order).
-
-    known: classes that may be called by numbers, such as the value of a coin.
-    """
-    named = known is not None and set(rows.labels) <= set(known.names)
-    if not named and all(map(_is_number, rows.labels)):
-        numbers = [int(label) for label in rows.labels]
-        largest = max(numbers, default=0)
-        if largest > LARGEST_CLASS:
-            reason = f"class is outside 0 to {LARGEST_CLASS}"
-            raise InputError(reason, file=path, field="LabelName", value=largest)
-        return np.array(numbers, np.int64)[rows.label_index], None
-    names = sorted(rows.labels, key=natural_key)
-    position = {name: i for i, name in enumerate(names)}
-    ids = np.array([position[label] for label in rows.labels], np.int64)
-    return ids[rows.label_index], Classes.of(names)
-
-
-def _is_number(label: str) -> bool:
-    return label.isascii() and label.isdecimal() and len(label) < 10 and str(int(label)) == label

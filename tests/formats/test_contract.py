@@ -20,7 +20,8 @@ KINDS = sorted(FORMATS)
 
 
 def out_path(folder: Path, kind: str) -> Path:
-    return folder / ("labels.json" if kind in {"challenge", "coco"} else "labels")
+    endings = {"challenge": ".json", "coco": ".json", "openimages": ".csv"}
+    return folder / f"labels{endings.get(kind, '')}"
 
 
 def same_boxes(a: BoxTable, b: BoxTable) -> bool:

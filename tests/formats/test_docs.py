@@ -48,8 +48,10 @@ def test_the_format_of_the_page_works(
 
 def test_the_format_of_the_page_tells_its_faults(csv_kind: str, tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
-    path.write_text("image,class,x1,y1,x2,y2\na.png,car,1,nan,5,5\na.png,car,5,1,1,5\n")
-    with pytest.raises(InputError, match=r"item a\.png: field line 2 y1: is not a finite number"):
+    path.write_text("photo,thing,x1_px,y1_px,x2_px,y2_px\na.png,car,1,nan,5,5\na.png,car,5,1,1,5\n")
+    with pytest.raises(
+        InputError, match=r"item a\.png: field line 2 y1_px: is not a finite number"
+    ):
         read_labels(path)
     kinds = [fault.kind for fault in check_labels(path).faults]
     assert kinds == ["not a number", "swapped corners", "no image folder"]
