@@ -2,40 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable, InputError, box_area
-from smallobj.ensemble.calibration_curves import METHODS, Curve, Knots, LogitLine, fit_curve
+from smallobj.ensemble.calibration_curves import METHODS, Curve, LogitLine, fit_curve
 from smallobj.ensemble.calibration_fields import Fields
+from smallobj.ensemble.calibration_part import (
+    EVERY,
+    SIZES,
+    Key,
+    Part,
+    from_narrow,
+    part_as_dict,
+    part_from_dict,
+)
 from smallobj.evaluation import SIZE_BINS
 from smallobj.evaluation.reliability import Outcomes, outcomes
 
 PARTS = ("class", "size")
-_SIZES = tuple(area.name for area in SIZE_BINS)
-_Key: TypeAlias = tuple[str | None, str | None]  # class and size of a part; None: every one
-_EVERY: _Key = (None, None)
 _PRIOR_HITS = 25  # hits (or misses, whichever are fewer) that the wider part's word counts as
 _MOST_PRIOR = 2500.0  # boxes
 _PRIOR_POINTS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """The curve of the boxes of one class and size."""
-
-    class_name: str | None  # None: every class
-    size: str | None  # the name of a bin of SIZE_BINS, by sqrt(area); None: every size
-    boxes: int  # it was fitted on
-    hits: int  # of them
-    degenerate: bool  # hits only, misses only, or one score only: its boxes tell no slope
-    curve: Curve
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size not in _SIZES:
-            raise ValueError(f"unknown size {self.size!r}; known: {', '.join(_SIZES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +42,7 @@ class Calibration:
         if not 0 < self.iou <= 1:
             raise ValueError(f"iou is above 0 and at most 1, not {self.iou}")
         keys = [(part.class_name, part.size) for part in self.parts]
-        if not keys or keys[0] != _EVERY:
+        if not keys or keys[0] != EVERY:
             raise ValueError("the first part is that of all boxes")
         if len(set(keys)) < len(keys):
             raise ValueError("a part stands twice")
@@ -83,17 +73,17 @@ class Calibration:
 
     def _part_of(self, table: BoxTable) -> NDArray[np.int64]:
         """The part each row belongs to, [M]: the narrowest there is."""
-        known: dict[_Key, int] = {(p.class_name, p.size): n for n, p in enumerate(self.parts)}
+        known: dict[Key, int] = {(p.class_name, p.size): n for n, p in enumerate(self.parts)}
         chosen = np.array(
             [
                 [
-                    next(known[key] for key in _from_narrow(name, size) if key in known)
-                    for size in _SIZES
+                    next(known[key] for key in from_narrow(name, size) if key in known)
+                    for size in SIZES
                 ]
                 for name in table.classes.names
             ],
             np.int64,
-        ).reshape(-1, len(_SIZES))
+        ).reshape(-1, len(SIZES))
         return chosen[table.label, size_of(table)]
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,7 +92,7 @@ class Calibration:
             "method": self.method,
             "by": list(self.by),
             "iou": self.iou,
-            "part": [_part_as_dict(part) for part in self.parts],
+            "part": [part_as_dict(part) for part in self.parts],
         }
 
     @classmethod
@@ -110,7 +100,7 @@ class Calibration:
         """Read what `as_dict` wrote; raises InputError that names the field at fault."""
         read = Fields(content, "calibration")
         entries = read.tables("part")
-        parts = tuple(_part_from_dict(entry, f"part[{n}]") for n, entry in enumerate(entries))
+        parts = tuple(part_from_dict(entry, f"part[{n}]") for n, entry in enumerate(entries))
         method, by, iou = read.text("method"), read.texts("by"), read.number("iou")
         try:
             return cls(method=method, by=by, iou=iou, parts=parts)
@@ -175,11 +165,11 @@ def fit_outcomes(
         hit=found.hit[used].astype(np.float64),
     )
     ordered = tuple(name for name in PARTS if name in by)
-    parts = {_EVERY: _fit_every(method, boxes)}
+    parts = {EVERY: _fit_every(method, boxes)}
     rows_of = boxes.rows_by_part(ordered)
-    points = {_EVERY: _quantiles(boxes.score)} if rows_of else {}
+    points = {EVERY: _quantiles(boxes.score)} if rows_of else {}
     for key, rows in rows_of.items():
-        wider = next(k for k in _from_narrow(*key) if k in parts)
+        wider = next(k for k in from_narrow(*key) if k in parts)
         if len(rows) < parts[wider].boxes:  # else it is the wider one
             points[key] = _quantiles(boxes.score[rows])
             part = _fit_part(
@@ -230,20 +220,20 @@ class _Boxes:
     score: Array  # [K]
     hit: Array  # [K], 0 or 1
 
-    def rows_by_part(self, by: Sequence[str]) -> dict[_Key, NDArray[np.int64]]:
+    def rows_by_part(self, by: Sequence[str]) -> dict[Key, NDArray[np.int64]]:
         """The rows of every part that has any, wider parts first and that of all boxes left out."""
-        sizes, names = len(_SIZES), self.classes
-        found: dict[_Key, NDArray[np.int64]] = {}
+        sizes, names = len(SIZES), self.classes
+        found: dict[Key, NDArray[np.int64]] = {}
         if "class" not in by:
             if "size" in by:
                 for size, rows in _grouped(self.size):
-                    found[None, _SIZES[size]] = rows
+                    found[None, SIZES[size]] = rows
             return found
         for label, rows in _grouped(self.label):
             found[names[label], None] = rows
         if "size" in by:
             for both, rows in _grouped(self.label.astype(np.int64) * sizes + self.size):
-                found[names[both // sizes], _SIZES[both % sizes]] = rows
+                found[names[both // sizes], SIZES[both % sizes]] = rows
         return found
 
 
@@ -254,11 +244,6 @@ def _grouped(number: NDArray) -> Iterator[tuple[int, NDArray[np.int64]]]:
     for value, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(order) else ()):
         if len(rows):
             yield value, rows
-
-
-def _from_narrow(name: str | None, size: str | None) -> Iterator[_Key]:
-    """The parts that a box of this class and size may be in, the narrowest first."""
-    yield from ((name, size), (name, None), (None, size), _EVERY)
 
 
 def _fit_every(method: str, boxes: _Boxes) -> Part:
@@ -303,38 +288,3 @@ def _fit_part(method: str, score: Array, hit: Array, points: Array, wider: Part)
 def _score(table: BoxTable) -> Array:
     assert table.score is not None
     return table.score
-
-
-def _part_as_dict(part: Part) -> dict[str, Any]:
-    content: dict[str, Any] = {"boxes": part.boxes, "hits": part.hits}
-    if part.class_name is not None:
-        content["class"] = part.class_name
-    if part.size is not None:
-        content["size"] = part.size
-    if part.degenerate:
-        content["degenerate"] = True
-    if isinstance(part.curve, LogitLine):
-        return content | {"slope": part.curve.slope, "offset": part.curve.offset}
-    knots = {"score": part.curve.score, "probability": part.curve.probability}
-    return content | {name: list(values) for name, values in knots.items()}
-
-
-def _part_from_dict(content: Mapping[str, Any], where: str) -> Part:
-    read = Fields(content, where)
-    name, size = read.text("class", None), read.text("size", None)
-    try:
-        curve: Curve = (
-            Knots(score=read.numbers("score"), probability=read.numbers("probability"))
-            if "score" in content
-            else LogitLine(slope=read.number("slope"), offset=read.number("offset"))
-        )
-        return Part(
-            class_name=name,
-            size=size,
-            boxes=read.count("boxes"),
-            hits=read.count("hits"),
-            degenerate=read.flag("degenerate", False),
-            curve=curve,
-        )
-    except ValueError as error:
-        raise InputError(str(error), field=where) from error
