@@ -54,7 +54,7 @@ def outline_of(path: Path, found: Scan, said: Classes | None, info: RunInfo | No
         image_index=np.concatenate([np.arange(count), np.zeros(classes, np.int64)]),
         xyxy=np.tile([0.0, 0.0, 1.0, 1.0], (rows, 1)),
         class_id=np.concatenate([np.full(count, anything), found.class_ids]).astype(np.int64),
-        score=np.arange(rows) * _STEP,
+        score=np.arange(rows, dtype=np.float64) * _STEP,
         number=np.zeros(rows, np.int64),
         row_field="row {}",
         classes=found.classes,
