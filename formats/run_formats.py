@@ -28,17 +28,18 @@ class RunFormat(NamedTuple):
     names_empty: bool  # an image without boxes stands in it as well, whoever wrote it
 
 
-def _format(module: object) -> RunFormat:
+def format_of(module: object) -> RunFormat:
+    """The format that a module defines by these names."""
     names = ("LOOKED_FOR", "find", "read", "write", "FOLDER", "NORMALISED", "NAMES_EMPTY")
     return RunFormat(*(getattr(module, name) for name in names))
 
 
 RUN_FORMATS: dict[str, RunFormat] = {
-    "challenge": _format(challenge_run),
-    "coco": _format(coco_results),
-    "openimages": _format(openimages_run),
-    "parquet": _format(parquet_run),
-    "yolo": _format(yolo_run),
+    "challenge": format_of(challenge_run),
+    "coco": format_of(coco_results),
+    "openimages": format_of(openimages_run),
+    "parquet": format_of(parquet_run),
+    "yolo": format_of(yolo_run),
 }
 
 _BY_ENDING = {".csv": "openimages", ".parquet": "parquet"}
