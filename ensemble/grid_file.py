@@ -1,42 +1,48 @@
-"""All that tuning tried, as a CSV file for people and spreadsheets."""
+"""All settings that tuning tried, as a Parquet file for notebooks and later tools."""
 
-import csv
-from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from smallobj.boxes import write_text
-from smallobj.ensemble.tuning import Tuning
+from smallobj.boxes import whole_file
+from smallobj.ensemble.tuning_result import Tuning
+
+_SETTINGS = ("method", "iou", "skip", "conf_type", "shift_px", "min_votes", "soft", "sigma")
 
 
 def grid_path(recipe: Path) -> Path:
-    """`recipe.toml` to `recipe.grid.csv`."""
-    return recipe.with_name(recipe.stem + ".grid.csv")
+    """`recipe.toml` to `recipe.grid.parquet`."""
+    return recipe.with_name(recipe.stem + ".grid.parquet")
 
 
 def write_grid(path: Path, tuning: Tuning) -> None:
-    """Write a row a setting, the best on all images first, with its score on every fold."""
-    folds = tuning.held_out.shape[1]
-    stream = StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        [
-            *("what", "iou", "skip", "conf_type"),
-            *(f"weight {model}" for model in tuning.models),
-            *(tuning.metric, "mean over folds"),
-            *(f"fold {fold}" for fold in range(folds)),
-        ]
-    )
-    for setting in best_settings(tuning):
-        config = tuning.settings[setting]
-        scores = (tuning.scores[setting], tuning.fold_mean(setting), *tuning.held_out[setting])
-        writer.writerow(
-            [setting_name(tuning, setting), config.iou, config.skip, config.conf_type]
-            + [f"{weight:g}" for weight in config.weights_of(len(tuning.models))]
-            + ["" if np.isnan(score) else f"{score:.6f}" for score in scores]
-        )
-    write_text(path, stream.getvalue())
+    """Write a row a setting, the best on all images first, with its score on every fold.
+
+    `fold k` is the score on the images of fold k, `others k` that on the images of all others. The
+    settings are those tried on scores as they are; the schema's metadata name the metric.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    order = best_settings(tuning)
+    configs = [tuning.settings[setting] for setting in order]
+    runs = len(tuning.models)
+    columns: dict[str, Any] = {"what": [setting_name(tuning, setting) for setting in order]}
+    columns |= {name: [getattr(config, name) for config in configs] for name in _SETTINGS}
+    weights = np.array([config.weights_of(runs) for config in configs], np.float64)
+    inside = np.array([config.nms_iou_of(runs) for config in configs], np.float64)
+    for run, model in enumerate(tuning.models):
+        columns[f"weight {model}"] = weights[:, run]
+        columns[f"nms {model}"] = inside[:, run]
+    columns["all images"] = tuning.scores[order]
+    columns["mean over folds"] = [tuning.fold_mean(setting) for setting in order]
+    for fold in range(tuning.held_out.shape[1]):
+        columns[f"fold {fold}"] = tuning.held_out[order, fold]
+        columns[f"others {fold}"] = tuning.others[order, fold]
+    table = pa.table(columns).replace_schema_metadata({"metric": tuning.metric})
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def best_settings(tuning: Tuning) -> list[int]:
@@ -45,7 +51,8 @@ def best_settings(tuning: Tuning) -> list[int]:
 
 
 def setting_name(tuning: Tuning, setting: int) -> str:
-    """What kind of setting it is: a run alone, the untuned default, or one of the grid."""
-    if setting < tuning.untuned:
+    """What kind of setting it is: a run alone, the untuned default, or one that was tried."""
+    runs = len(tuning.models)
+    if setting < runs:
         return f"{tuning.models[setting]} alone"
-    return "untuned default" if setting == tuning.untuned else "grid"
+    return "untuned default" if setting == runs else "tried"

@@ -1,9 +1,9 @@
-import csv
 import json
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from smallobj.cli.main import main
@@ -53,8 +53,13 @@ def test_a_recipe_is_chosen_told_and_used(
     written = tomllib.loads(recipe.read_text())
     assert [model["id"] for model in written["model"]] == ["one", "two"]
     assert written["scores"]["out_of_fold"] > written["scores"]["best_single"]
-    rows = list(csv.reader((tmp_path / "recipe.grid.csv").read_text().splitlines()))
-    assert len(rows) == 1 + 2 + 1 + 2 * 2 * 2
+    assert pq.read_table(tmp_path / "recipe.grid.parquet").num_rows == 2 + 1 + 2 * 2 * 2
+    report = tomllib.loads((tmp_path / "recipe.tune.toml").read_text())
+    assert report["tuned"]["out_of_fold"] == written["scores"]["out_of_fold"]
+    steps = ["best as it is", "settings", "calibration", "size-aware IoU", "weights"]
+    assert [step["name"] for step in report["step"]] == steps
+    assert "<svg" in (tmp_path / "recipe.heatmap.svg").read_text()
+    assert not (tmp_path / "recipe.tune.part.jsonl").exists()
     assert _run("fuse", *runs, "--out", fused, "--recipe", recipe) == 0
     scores = tmp_path / "scores.json"
     arguments = ("--labels", truth, "--bootstrap", 0, "--json", scores)
@@ -69,7 +74,8 @@ def test_a_run_alone_that_is_best_is_told(
     perfect, recipe = tmp_path / "perfect.json", tmp_path / "recipe.toml"
     labels = json.loads(truth.read_text())
     perfect.write_text(json.dumps({name: [[*b, 1] for b in rows] for name, rows in labels.items()}))
-    assert _run("tune", weak, perfect, "--labels", truth, "--out", recipe) == 0
+    few = ("--grid", "iou=0.5,0.6", "--calibrate", "platt")
+    assert _run("tune", weak, perfect, "--labels", truth, "--out", recipe, *few) == 0
     assert "no fusion beats perfect alone" in capfd.readouterr().out
     assert [model["weight"] for model in tomllib.loads(recipe.read_text())["model"]] == [0, 1]
 
@@ -110,7 +116,23 @@ def test_folds_without_boxes_are_no_fault(
     ("arguments", "said"),
     [
         (("{one}", "--metric", "map"), "field metric"),
-        (("{one}", "--grid", "nms=0.5"), "field grid"),
+        (("{one}", "--grid", "uoi=0.5"), "field grid"),
+        (("{one}", "--grid", "iou=0.5", "--grid", "iou=0.6"), "given twice"),
+        (("{one}", "--grid", "sigma=0", "--grid", "method=soft_nms"), "sigma"),
+        (("{one}", "--calibrate", "plat"), "field calibrate: known: auto, none"),
+        (("{one}", "--operating-point", "f2"), "field operating_point"),
+        (("{one}", "--search", "grid"), "field search: known: optuna"),
+        (("{one}", "--search", "optuna"), "say --trials"),
+        (("{one}", "--trials", "9"), "say --search optuna"),
+        (("{one}", "--storage", "sqlite:///x.db"), "say --search optuna"),
+        (("{one}", "--search", "optuna", "--trials", "9", "--study", "a"), "say --storage"),
+        (("{one}", "--search", "optuna", "--trials", "9", "--grid", "iou=0.5"), "field grid"),
+        (("{one}", "--max-weight-mb", "0"), "above 0"),
+        (("{one}", "--max-weight-mb", "9"), "one"),
+        (("{one}", "--groups", "("), "no regular expression"),
+        (("{one}", "--groups", "photo"), "needs (...)"),
+        (("{one}", "--groups", "(x)"), "has no group by this pattern"),
+        (("{one}", "--groups", r"\.(jpg)"), "groups are too few"),
         (("{one}", "{two}", "--grid", "weights=1,1,1"), "3 weights for 2 runs"),
         (("{one}", "--grid", "iou=2"), "iou"),
         (("{one}", "--folds", "1"), "1"),

@@ -4,21 +4,26 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from smallobj.boxes import BoxTable, InputError
 from smallobj.ensemble import (
-    FusionConfig,
     Grid,
-    default_weights,
+    Plan,
+    ScoreStore,
+    Tuning,
     fuse,
-    parse_grid,
     score_settings,
+    scorer,
     tune,
     write_grid,
 )
+from smallobj.ensemble.calibration import fit_calibration
+from smallobj.ensemble.operating_point import choose_thresholds
 from smallobj.evaluation import map_score
 
+MODELS = ("a", "b", "noise")
 SMALL = Grid(iou=(0.4, 0.6), skip=(0.001, 0.2), conf_type=("avg", "max"))
 
 
@@ -64,11 +69,17 @@ def test_folds_are_scored_as_if_they_were_all_there_is(
     assert scores == pytest.approx(alone)
 
 
+@pytest.fixture(scope="module")
+def tuning(data: tuple[BoxTable, list[BoxTable]]) -> Tuning:
+    """The steps on that data, with thresholds."""
+    truth, tables = data
+    return tune(truth, tables, MODELS, Plan(grid=SMALL, folds=4, seed=3, goal="f1"))
+
+
 def test_tuning_gains_out_of_fold_where_runs_complement_each_other(
-    data: tuple[BoxTable, list[BoxTable]],
+    data: tuple[BoxTable, list[BoxTable]], tuning: Tuning
 ) -> None:
     truth, tables = data
-    tuning = tune(truth, tables, ("a", "b", "noise"), SMALL)
     assert not tuning.single_is_chosen
     assert tuning.out_of_fold > tuning.fold_mean(tuning.best_single) + 0.1
     assert tuning.gain.low > 0
@@ -78,19 +89,86 @@ def test_tuning_gains_out_of_fold_where_runs_complement_each_other(
     recipe = tuning.recipe()
     assert recipe.config.weights is not None
     assert recipe.config.weights[2] == 0
-    fused = fuse(tables, recipe.config)
+    index, config = recipe.choose(MODELS)
+    fused = fuse(recipe.prepare([tables[place] for place in index]), config)
     assert map_score(truth, fused) == pytest.approx(recipe.scores["all_images"], abs=1e-6)
 
 
-def test_what_is_chosen_on_other_folds_is_scored_on_one(
-    data: tuple[BoxTable, list[BoxTable]],
+def test_every_fit_chooses_on_its_own_images_and_is_judged_on_the_others(
+    data: tuple[BoxTable, list[BoxTable]], tuning: Tuning
 ) -> None:
     truth, tables = data
-    tuning = tune(truth, tables, ("a", "b", "noise"), SMALL, folds=4, seed=3)
-    assert tuning.held_out.shape == (3 + 1 + 8 * len(default_weights(3)), 4)
-    chosen = [tuning.others[:, fold].argmax() for fold in range(4)]
-    expected = np.mean([tuning.held_out[setting, fold] for fold, setting in enumerate(chosen)])
-    assert tuning.out_of_fold == pytest.approx(expected)
+    for step in tuning.steps:
+        for fit, candidate in enumerate(step.chosen[1:], start=1):
+            inside = np.flatnonzero(tuning.fold == fit - 1)
+            outside = np.flatnonzero(tuning.fold != fit - 1)
+            own = [table.take_images(outside) for table in tables]
+            held = [table.take_images(inside) for table in tables]
+            kind = candidate.calibration
+            if kind is not None:
+                fitted = [
+                    fit_calibration(
+                        truth.take_images(outside), table, method=kind.method, by=kind.by
+                    )
+                    for table in own
+                ]
+                own = [c.apply(table) for c, table in zip(fitted, own, strict=True)]
+                held = [c.apply(table) for c, table in zip(fitted, held, strict=True)]
+            scores = [
+                map_score(truth.take_images(index), fuse(part, candidate.config))
+                for index, part in ((outside, own), (inside, held))
+            ]
+            assert scores == pytest.approx([step.own[fit], step.judged.every.scores[fit - 1]])
+
+
+def test_a_step_is_accepted_where_it_gains_out_of_fold_alone(tuning: Tuning) -> None:
+    before = tuning.steps[0]
+    for step in tuning.steps[1:]:
+        assert step.gain.mean == pytest.approx(step.out_of_fold - before.out_of_fold)
+        assert all(own >= was for own, was in zip(step.own, before.own, strict=True))
+        if step.accepted:
+            assert step.gain.mean > 0
+            before = step
+        else:
+            assert step.reason
+    assert tuning.final is before
+    assert tuning.final.all_images >= max(tuning.scores[:3])
+
+
+def test_the_settings_step_takes_the_best_of_the_grid_for_every_fit(tuning: Tuning) -> None:
+    step = tuning.steps[1]
+    for fold in range(4):
+        best = tuning.others[:, fold].max()
+        assert step.own[fold + 1] == pytest.approx(best)
+    assert step.own[0] == pytest.approx(tuning.scores.max())
+
+
+def test_what_a_run_brings_is_its_loss_when_left_out(
+    data: tuple[BoxTable, list[BoxTable]], tuning: Tuning
+) -> None:
+    brings = {run.model: run for run in tuning.brings}
+    assert brings["a"].gain > 0.05
+    assert brings["b"].gain > 0.05
+    assert abs(brings["noise"].gain) < 0.02
+    assert brings["noise"].weight == 0
+
+
+def test_calibration_lowers_the_error_out_of_fold(tuning: Tuning) -> None:
+    assert [run.model for run in tuning.reliability] == list(MODELS)
+    assert all(run.after < run.before for run in tuning.reliability)
+
+
+def test_thresholds_are_of_the_fused_boxes_and_judged_out_of_fold(
+    data: tuple[BoxTable, list[BoxTable]], tuning: Tuning
+) -> None:
+    truth, tables = data
+    recipe, point = tuning.recipe(), tuning.working_point
+    assert point is not None
+    index, config = recipe.choose(MODELS)
+    fused = fuse(recipe.prepare([tables[place] for place in index]), config)
+    assert recipe.operating_point == choose_thresholds(truth, fused, goal="f1")
+    assert point.overall.positives == len(truth)
+    assert 0.5 < point.overall.f1 < point.thresholds.overall.f1 + 0.05
 
 
 def test_a_run_alone_is_chosen_as_it_is_where_the_others_only_harm(
@@ -98,7 +176,7 @@ def test_a_run_alone_is_chosen_as_it_is_where_the_others_only_harm(
 ) -> None:
     truth, tables = data
     good = replace(truth, score=np.ones(len(truth)))
-    tuning = tune(truth, [tables[2], good], ("noise", "good"), SMALL)
+    tuning = tune(truth, [tables[2], good], ("noise", "good"), Plan(grid=SMALL))
     assert tuning.single_is_chosen
     config = tuning.recipe().config
     assert config.weights == (0, 1)
@@ -106,23 +184,54 @@ def test_a_run_alone_is_chosen_as_it_is_where_the_others_only_harm(
     assert sorted(capped.xyxy.tolist()) == sorted(good.xyxy.tolist())
 
 
-def test_tuning_is_the_same_every_time(data: tuple[BoxTable, list[BoxTable]]) -> None:
+def test_tuning_is_the_same_every_time(
+    data: tuple[BoxTable, list[BoxTable]], tuning: Tuning
+) -> None:
     truth, tables = data
-    first, again = (tune(truth, tables, ("a", "b", "c"), SMALL) for _ in range(2))
-    assert np.array_equal(first.held_out, again.held_out)
-    assert first.gain == again.gain
+    again = tune(truth, tables, MODELS, Plan(grid=SMALL, folds=4, seed=3, goal="f1"))
+    assert again.as_dict() == tuning.as_dict()
+    assert again.recipe() == tuning.recipe()
 
 
-def test_every_row_is_written(data: tuple[BoxTable, list[BoxTable]], tmp_path: Path) -> None:
+def test_scores_on_disk_are_not_computed_again(
+    data: tuple[BoxTable, list[BoxTable]],
+    tuning: Tuning,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     truth, tables = data
-    tuning = tune(truth, tables, ("a", "b", "c"), SMALL)
-    write_grid(tmp_path / "recipe.grid.csv", tuning)
-    head, *rows = (tmp_path / "recipe.grid.csv").read_text().splitlines()
-    assert head.startswith("what,iou,skip,conf_type,weight a,weight b,weight c,map50,mean over")
+    plan = Plan(grid=SMALL, folds=4, seed=3, goal="f1")
+    first = ScoreStore(tmp_path / "a.part.jsonl", inputs="x")
+    tune(truth, tables, MODELS, plan, store=first)
+    first.close()
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(scorer, "score_settings", fail)
+    store = ScoreStore(tmp_path / "a.part.jsonl", inputs="x")
+    assert tune(truth, tables, MODELS, plan, store=store).as_dict() == tuning.as_dict()
+    store.remove()
+    assert not (tmp_path / "a.part.jsonl").exists()
+
+
+def test_runs_of_one_model_count_as_one_vote(data: tuple[BoxTable, list[BoxTable]]) -> None:
+    truth, tables = data
+    plan = Plan(grid=SMALL, views_of=(0, 0, 2), calibrate="none")
+    chosen = tune(truth, tables, MODELS, plan).chosen.config
+    assert chosen.models == (0, 0, 2)
+
+
+def test_every_row_is_written(tuning: Tuning, tmp_path: Path) -> None:
+    write_grid(tmp_path / "recipe.grid.parquet", tuning)
+    rows = pq.read_table(tmp_path / "recipe.grid.parquet").to_pylist()
     assert len(rows) == len(tuning.settings)
-    scores = [float(row.split(",")[7]) for row in rows]
+    scores = [row["all images"] for row in rows]
     assert scores == sorted(scores, reverse=True)
-    assert sum(row.startswith("untuned default,0.55,0.001") for row in rows) == 1
+    (untuned,) = [row for row in rows if row["what"] == "untuned default"]
+    assert (untuned["iou"], untuned["skip"], untuned["weight noise"]) == (0.55, 0.001, 1)
+    assert untuned["fold 2"] == tuning.held_out[3, 2]
+    assert untuned["others 2"] == tuning.others[3, 2]
 
 
 def test_labels_without_boxes_cannot_be_tuned_on(
@@ -131,50 +240,19 @@ def test_labels_without_boxes_cannot_be_tuned_on(
     truth, tables = data
     empty = BoxTable.empty(truth.images, truth.classes, scored=False)
     with pytest.raises(InputError, match="no boxes"):
-        tune(empty, tables, ("a", "b", "c"))
+        tune(empty, tables, MODELS)
     with pytest.raises(ValueError, match="unknown metric"):
-        tune(truth, tables, ("a", "b", "c"), metric="map")
-
-
-def test_default_weights_are_combinations_of_at_least_two_runs() -> None:
-    assert default_weights(1) == ((1,),)
-    assert default_weights(2) == ((1, 1), (1, 2), (2, 1))
-    three = default_weights(3)
-    assert (2, 2, 2) not in three
-    assert three[0] == (1, 1, 1)
-    assert {(0, 1, 1), (2, 1, 1), (2, 1, 0)} <= set(three)
-    assert all(sum(weight > 0 for weight in weights) > 1 for weights in three)
-    assert len(default_weights(6)) == 13
-
-
-def test_grid_options_are_read() -> None:
-    grid = parse_grid(["iou=0.4:0.8:0.1", "weights=1,1|2,1", "conf_type=avg,max"])
-    assert grid.iou == (0.4, 0.5, 0.6, 0.7, 0.8)
-    assert grid.weights == ((1, 1), (2, 1))
-    assert grid.conf_type == ("avg", "max")
-    assert grid.skip == Grid().skip
-    assert len(grid.settings(2)) == 5 * 2 * 2 * len(grid.skip)
-    with pytest.raises(ValueError, match="2 weights for 3 runs"):
-        grid.settings(3)
-
-
-@pytest.mark.parametrize(
-    "option", ["iou", "nms=1", "iou=a", "iou=0.4:0.8", "iou=0.8:0.4:0.1", "conf_type=mean"]
-)
-def test_faulty_grid_options_are_named(option: str) -> None:
-    with pytest.raises(InputError, match="field grid") as caught:
-        parse_grid([option])
-    assert repr(caught.value.value) in repr(option)
+        Plan(metric="map")
 
 
 @pytest.mark.slow
-def test_tuning_three_face_detectors_beats_the_best_of_them(
+def test_tuning_three_face_detectors_beats_untuned_fusion_and_keeps_small_faces(
     real_data: Callable[[str], Path], benchmark_module: Callable[[str], ModuleType]
 ) -> None:
     wider = benchmark_module("wider")
     truth, tables = wider.read_wider(real_data("wider_predictions"))
-    grid = Grid(iou=(0.55, 0.65), skip=(0.001,), conf_type=("box_and_model_avg",))
-    tuning = tune(truth, tables, wider.DETECTORS, grid)
+    tuning = tune(truth, tables, wider.DETECTORS, Plan(max_detections=1000))
     assert tuning.gain.low > 0
-    assert tuning.out_of_fold > tuning.fold_mean(tuning.untuned)
-    assert tuning.settings[tuning.chosen] != FusionConfig()
+    assert tuning.final.above_untuned.mean >= 0.01
+    assert tuning.final.above_untuned.low > 0
+    assert tuning.final.judged.small.mean >= tuning.single.small.mean
