@@ -63,7 +63,7 @@ def bootstrap_scores(
             weights = draw_images(images, range(low, high), seed)
             scores[low:high] = precisions_at(matches, weights, ap=ap)
 
-    over_image_ranges(score_range, np.arange(samples + 1), threads=threads)
+    over_image_ranges(score_range, np.arange(samples + 1) * len(matches), threads=threads)
     return scores
 
 

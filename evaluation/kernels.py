@@ -171,46 +171,24 @@ def _best_of_each_image(
 
 
 @compiled
-def split_by_block(
-    image: NDArray[np.int32], block_start: NDArray[np.int64]
+def group_by_image(
+    image: NDArray[np.int32], images: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Detections dealt to blocks of images, each block's in rising order.
+    """Detections by image, each image's in rising order.
 
-    image [K]; block b is the images block_start[b] to block_start[b + 1]. Returns positions [K]
-    and the blocks' offsets [B + 1] into them.
+    image [K]. Returns positions [K], and the images' offsets [N + 1] into them.
     """
-    blocks = len(block_start) - 1
-    block_of = np.empty(block_start[-1], np.int32)
-    for b in range(blocks):
-        block_of[block_start[b] : block_start[b + 1]] = b
-    offsets = np.zeros(blocks + 1, np.int64)
+    offsets = np.zeros(images + 1, np.int64)
     for i in image:
-        offsets[block_of[i] + 1] += 1
-    for b in range(blocks):
-        offsets[b + 1] += offsets[b]
+        offsets[i + 1] += 1
+    for i in range(images):
+        offsets[i + 1] += offsets[i]
     following, position = offsets[:-1].copy(), np.empty(len(image), np.int32)
     for k in range(len(image)):
-        b = block_of[image[k]]
-        position[following[b]] = k
-        following[b] += 1
+        at = following[image[k]]
+        following[image[k]] = at + 1
+        position[at] = k
     return position, offsets
-
-
-@compiled
-def _rows_by_label(
-    label: NDArray[np.int32], start: int, stop: int, classes: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows start to stop by label, rising within a label; and the labels' offsets."""
-    offsets = np.zeros(classes + 1, np.int64)
-    for g in range(start, stop):
-        offsets[label[g] + 1] += 1
-    for c in range(classes):
-        offsets[c + 1] += offsets[c]
-    following, rows = offsets[:-1].copy(), np.empty(stop - start, np.int64)
-    for g in range(start, stop):
-        rows[following[label[g]]] = g
-        following[label[g]] += 1
-    return rows, offsets
 
 
 @compiled
@@ -286,19 +264,18 @@ def _take(
 
 
 @compiled
-def match_block(  # noqa: C901 - what it calls in its innermost loop costs a third of its speed
-    position: NDArray[np.int32],
+def match_images(  # noqa: C901, PLR0912 - calls in its innermost loop cost a third of its speed
     start: int,
     stop: int,
+    position: NDArray[np.int32],
+    offsets: NDArray[np.int64],
     truth_offsets: NDArray[np.int64],
-    truth_image: NDArray[np.int32],
     truth_label: NDArray[np.int32],
     truth_xyxy: Array,
     truth_crowd: NDArray[np.bool_],
     counted: NDArray[np.bool_],
-    class_offsets: NDArray[np.int64],
     row: NDArray[np.int32],
-    image: NDArray[np.int32],
+    label: NDArray[np.int32],
     xyxy: Array,
     per_class: int,
     thresholds: Array,
@@ -309,70 +286,71 @@ def match_block(  # noqa: C901 - what it calls in its innermost loop costs a thi
     rank: NDArray[np.int32],
     finder: NDArray[np.int32],
 ) -> None:
-    """Match the detections at `position`, those of images start to stop, class by class.
+    """Match the detections of images start to stop; fills hit, skip [R, K], rank, finder [R, G].
 
-    Fills hit, skip [R, K], rank [K] and finder [R, G]. Truth [G] is ordered by image and label;
-    counted [R, G] says what is to be found in each area range. thresholds [T]; area_low and
-    area_high [R], square pixels, low <= area < high. class_offsets, row and image are those of
-    `order_detections`. rank is the position among the detections of an image and class; from
-    `per_class` on they are skipped. finder is the detection that found a true box at the first
+    position and offsets are those of `group_by_image`, row [K] is that of `order_detections`; label
+    [M] and xyxy [M, 4] are the table's. Truth [G] is ordered by image and label; counted [R, G]
+    says what is to be found in each area range. thresholds [T]; area_low and area_high [R], square
+    pixels, low <= area < high. rank is the position among the detections of an image and class;
+    from `per_class` on they are skipped. finder is the detection that found a true box at the first
     threshold.
     """
     ranges, steps, loosest = len(area_low), len(thresholds), thresholds.min()
     all_steps = (1 << steps) - 1
-    first_row = truth_offsets[start]
-    rows, label_offsets = _rows_by_label(
-        truth_label, first_row, truth_offsets[stop], len(class_offsets) - 1
-    )
-    taken = np.zeros((ranges, len(rows)), np.int32)
-    near, overlap = np.empty(len(rows), np.int64), np.empty(len(rows), np.float64)
-    # of each image: the class these are of, its first true box, how many, detections so far
-    class_of, first_of = np.full(stop - start, -1, np.int32), np.empty(stop - start, np.int64)
-    true_of, seen_of = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
-    c = -1
-    for k in position:
-        if c < 0 or k >= class_offsets[c + 1]:
-            while k >= class_offsets[c + 1]:
-                c += 1
-            for at in range(label_offsets[c], label_offsets[c + 1]):
-                i = truth_image[rows[at]] - start
-                if class_of[i] != c:
-                    class_of[i], first_of[i], true_of[i], seen_of[i] = c, rows[at], 0, 0
-                true_of[i] += 1
-        i = image[k] - start
-        if class_of[i] != c:
-            class_of[i], first_of[i], true_of[i], seen_of[i] = c, 0, 0, 0
-        rank[k] = seen_of[i]
-        seen_of[i] += 1
-        if rank[k] >= per_class:
-            hit[:, k], skip[:, k] = 0, all_steps
-            continue
-        r = row[k]
-        x1, y1, x2, y2 = xyxy[r, 0], xyxy[r, 1], xyxy[r, 2], xyxy[r, 3]
-        area = (x2 - x1) * (y2 - y1)
-        found = 0
-        for g in range(first_of[i] + true_of[i] - 1, first_of[i] - 1, -1):
-            left, top = truth_xyxy[g, 0], truth_xyxy[g, 1]
-            right, bottom = truth_xyxy[g, 2], truth_xyxy[g, 3]
-            width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
-            if width > 0 and height > 0:
-                shared = width * height
-                joint = area if truth_crowd[g] else area + (right - left) * (bottom - top) - shared
-                if shared / joint >= loosest:
-                    near[found], overlap[found] = g, shared / joint
-                    found += 1
-        open_bits = _fitting(thresholds, near, overlap, found) if found else 0
+    most = 0
+    for i in range(start, stop):
+        most = max(most, truth_offsets[i + 1] - truth_offsets[i])
+    near, overlap = np.empty(most, np.int64), np.empty(most, np.float64)
+    taken = np.empty((ranges, most), np.int32)
+    for i in range(start, stop):
+        first_row, last_row = truth_offsets[i], truth_offsets[i + 1]
         for a in range(ranges):
-            # without a branch, which the processor would guess wrongly
-            hits, skips = 0, all_steps * ((area < area_low[a]) | (area >= area_high[a]))
-            if open_bits:
-                hits = _take(
-                    near, overlap, found, thresholds, True, counted, truth_crowd, taken, a,
-                    first_row, open_bits, finder, k,
-                )  # fmt: skip
-                if hits != open_bits:
-                    skips |= _take(
-                        near, overlap, found, thresholds, False, counted, truth_crowd, taken, a,
-                        first_row, open_bits & ~hits, finder, k,
+            for g in range(last_row - first_row):
+                taken[a, g] = 0
+        c, seen, low, high = -1, 0, first_row, first_row
+        for m in range(offsets[i], offsets[i + 1]):
+            k = position[m]
+            r = row[k]
+            if label[r] != c:  # its true boxes follow on those of the class before
+                c, seen, low = label[r], 0, high
+                while low < last_row and truth_label[low] < c:
+                    low += 1
+                high = low
+                while high < last_row and truth_label[high] == c:
+                    high += 1
+            rank[k] = seen
+            seen += 1
+            if seen > per_class:
+                for a in range(ranges):
+                    hit[a, k], skip[a, k] = 0, all_steps
+                continue
+            x1, y1, x2, y2 = xyxy[r, 0], xyxy[r, 1], xyxy[r, 2], xyxy[r, 3]
+            area = (x2 - x1) * (y2 - y1)
+            found = 0
+            for g in range(high - 1, low - 1, -1):
+                left, top = truth_xyxy[g, 0], truth_xyxy[g, 1]
+                right, bottom = truth_xyxy[g, 2], truth_xyxy[g, 3]
+                width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
+                if width > 0 and height > 0:
+                    shared = width * height
+                    joint = (
+                        area if truth_crowd[g] else area + (right - left) * (bottom - top) - shared
+                    )
+                    if shared / joint >= loosest:
+                        near[found], overlap[found] = g, shared / joint
+                        found += 1
+            open_bits = _fitting(thresholds, near, overlap, found) if found else 0
+            for a in range(ranges):
+                # without a branch, which the processor would guess wrongly
+                hits, skips = 0, all_steps * ((area < area_low[a]) | (area >= area_high[a]))
+                if open_bits:
+                    hits = _take(
+                        near, overlap, found, thresholds, True, counted, truth_crowd, taken, a,
+                        first_row, open_bits, finder, k,
                     )  # fmt: skip
-            hit[a, k], skip[a, k] = hits, skips & ~hits
+                    if hits != open_bits:
+                        skips |= _take(
+                            near, overlap, found, thresholds, False, counted, truth_crowd, taken,
+                            a, first_row, open_bits & ~hits, finder, k,
+                        )  # fmt: skip
+                hit[a, k], skip[a, k] = hits, skips & ~hits

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable, Classes, Images, box_area
-from smallobj.boxes.compiled import cpu_count, image_ranges, over_image_ranges
-from smallobj.evaluation.kernels import match_block, order_detections, split_by_block
+from smallobj.boxes.compiled import over_image_ranges
+from smallobj.evaluation.kernels import group_by_image, match_images, order_detections
 
 UNLIMITED = np.iinfo(np.int64).max
 _MOST_THRESHOLDS = 31  # bits of the outcome
-_BLOCKS_PER_THREAD = 4  # so that a thread which got the crowded images does not keep all waiting
 
 
 class AreaRange(NamedTuple):
@@ -126,22 +125,17 @@ def match(
     hit = np.empty((len(areas), len(image)), np.int32)
     skip, rank = np.empty_like(hit), np.empty(len(image), np.int32)
     finder = np.full(counted.shape, -1, np.int32)
-    threads = cpu_count() if threads is None else threads
-    blocks = image_ranges(offsets, threads * _BLOCKS_PER_THREAD if threads > 1 else 1)
-    starts = np.array([0, *(stop for _, stop in blocks)])
-    position, of_block = split_by_block(image, starts)
+    position, of_image = group_by_image(image, len(truth.images))
 
-    def match_blocks(first: int, last: int) -> None:
-        for b in range(first, last):
-            match_block(
-                position[of_block[b] : of_block[b + 1]], starts[b], starts[b + 1],
-                truth.offsets, truth.image, truth.label, truth.xyxy, truth.crowd, counted,
-                class_offsets, row, image, xyxy,
-                UNLIMITED if max_per_class is None else max_per_class,
-                levels, low, high, hit, skip, rank, finder,
-            )  # fmt: skip
+    def match_range(start: int, stop: int) -> None:
+        match_images(
+            start, stop, position, of_image,
+            truth.offsets, truth.label, truth.xyxy, truth.crowd, counted,
+            row, label, xyxy, UNLIMITED if max_per_class is None else max_per_class,
+            levels, low, high, hit, skip, rank, finder,
+        )  # fmt: skip
 
-    over_image_ranges(match_blocks, np.arange(len(blocks) + 1), threads=threads)
+    over_image_ranges(match_range, offsets, threads=threads)
     return Matches(
         truth=truth,
         thresholds=np.asarray(thresholds, np.float64),
@@ -164,6 +158,8 @@ def _check_pair(truth: PreparedTruth, predictions: BoxTable) -> Array:
     mine, theirs = truth.images.ids, predictions.images.ids
     if mine is not theirs and mine != theirs:
         raise ValueError(f"images differ: {len(mine)} of the truth, {len(theirs)} predicted")
+    if len(predictions) > np.iinfo(np.int32).max:
+        raise ValueError(f"{len(predictions)} detections: match them in chunks of images")
     if truth.classes != predictions.classes:
         raise ValueError(f"classes differ: {truth.classes.names}, {predictions.classes.names}")
     return predictions.score

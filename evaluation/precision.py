@@ -145,7 +145,9 @@ def precisions_at(
             scores[part] = class_mean(precision.average)
 
     over_image_ranges(
-        score_together if together else score_each, np.arange(parts + 1), threads=threads
+        score_together if together else score_each,
+        np.arange(parts + 1) * len(matches),
+        threads=threads,
     )
     return scores
 
