@@ -26,7 +26,6 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 _RANGES_PER_THREAD = 4  # so that a thread which got the crowded images does not keep all waiting
-_WORTH_THREADS = 2000  # rows; fewer are done before a second thread has started
 
 
 class _ForgivingCache(FunctionCache):
@@ -107,12 +106,10 @@ def over_image_ranges(
     """Run `work(start, stop)` over ranges of images on all cores; results in the ranges' order.
 
     offsets [N + 1] are a table's (any never falling cost will do): every range gets about as many
-    rows, and every image is in exactly one range. `threads` None means all cores where there are
-    rows enough, 1 runs in the caller's thread. `work` should spend its time in a compiled kernel.
-    Its error is raised here.
+    rows, and every image is in exactly one range. `threads` None means all cores, 1 runs in the
+    caller's thread. `work` should spend its time in a compiled kernel. Its error is raised here.
     """
-    if threads is None:
-        threads = cpu_count() if offsets[-1] - offsets[0] >= _WORTH_THREADS else 1
+    threads = cpu_count() if threads is None else threads
     ranges = image_ranges(offsets, threads * _RANGES_PER_THREAD if threads > 1 else 1)
     if threads <= 1 or len(ranges) <= 1:
         return [work(start, stop) for start, stop in ranges]

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable
-from smallobj.boxes.compiled import over_image_ranges
 from smallobj.ensemble.config import CONFIDENCE_RULES, METHODS, FusionConfig
 from smallobj.ensemble.kernels_cluster import (
     NMS,
@@ -20,7 +19,7 @@ from smallobj.ensemble.kernels_cluster import (
     fuse_images,
 )
 from smallobj.ensemble.kernels_suppress import soften_images
-from smallobj.ensemble.ordering import Order, Pool, order_pool
+from smallobj.ensemble.ordering import Order, Pool, order_pool, over_pool
 from smallobj.ensemble.suppression import suppress_runs
 from smallobj.ensemble.trace import Trace, filled_slots, trace_of
 
@@ -69,6 +68,9 @@ def fuse_ordered(
     `order` was made for `ordering_of(config)`, with a skip of at most config.skip; config.conf_type
     is not used. threads: 1 where the caller has its own.
     """
+    if config.method != "wbf":  # the others know no rules
+        fused, counts = _fused(pool, order, config, rules[:1], traced=False, threads=threads)
+        return [_table(pool, fused, counts, 0)] * len(rules)
     fused, counts = _fused(pool, order, config, rules, traced=False, threads=threads)
     return [_table(pool, fused, counts, number) for number in range(len(rules))]
 
@@ -131,7 +133,7 @@ def _fused(
         else:
             fuse_images(first, last, columns, voters, setting, codes, fused)
 
-    over_image_ranges(work, pool.offsets, threads=threads)
+    over_pool(work, pool, threads)
     return fused, fused.counts
 
 

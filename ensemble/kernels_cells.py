@@ -10,7 +10,7 @@ from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 from smallobj.ensemble.kernels_overlap import AREA, LIMIT
 
-_DENSE = 512  # boxes of a class in an image from which on cells find the neighbours of a box
+DENSE = 512  # boxes of a class in an image from which on cells find the neighbours of a box
 _MOST_SIDE = 1024  # cells along each side of an image
 _ENTRIES = 24  # of a box in the lists of the cells, on average
 
@@ -32,7 +32,7 @@ class Cells(NamedTuple):
 @compiled
 def make_cells(longest: int) -> Cells:
     """Room for the cells of images of at most `longest` boxes."""
-    boxes = longest if longest >= _DENSE else 0
+    boxes = longest if longest >= DENSE else 0
     side = min(int(np.sqrt(boxes)), _MOST_SIDE)
     return Cells(
         np.empty((side, side), np.int32),
@@ -51,7 +51,7 @@ def lay(cells: Cells, place: int, stop: int, row: NDArray[np.int64], xyxy: Array
     About as many cells as boxes, none smaller than the mean box.
     """
     count = stop - place
-    if count < _DENSE:
+    if count < DENSE:
         return False
     side = min(np.sqrt(count), len(cells.head))
     for axis in range(2):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
-from smallobj.ensemble.kernels_cells import enter, extend, highest_nearby, lay, make_cells
-from smallobj.ensemble.kernels_overlap import cut, highest_overlap, iou_with, limit_of, put
+from smallobj.ensemble.kernels_cells import DENSE, enter, extend, highest_nearby, lay, make_cells
+from smallobj.ensemble.kernels_overlap import borders, cut, highest_overlap, iou_with, limit_of, put
 from smallobj.ensemble.kernels_sort import best_first
 
 WBF, NMS, SOFT_NMS, NMW = range(4)  # places in METHODS
@@ -114,32 +114,35 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
     confidence = np.empty(longest)
     best = np.empty(longest, np.int64)
     spare = np.empty(longest, np.int64)
+    value = np.empty(longest)
     cells = make_cells(longest)
     whole, models = model_weight.sum(), (model_weight > 0).sum()
     traced = len(out.member) > 0
 
     for image in range(first, last):
-        limit_x, limit_y = float(width[image]), float(height[image])
+        across, down = borders(width[image]), borders(height[image])
         clusters = 0
         begin = 0  # first cluster of the class at hand
         current = -1
         dense = False
         start, stop = offsets[image], offsets[image] + counts[image]
+        crowded = counts[image] >= DENSE
         for place in range(start, stop):
             m = row[place]
             member[place - start] = -1
             if score[m] < skip:
                 continue
-            x1, y1 = cut(xyxy[m, 0], limit_x), cut(xyxy[m, 1], limit_y)
-            x2, y2 = cut(xyxy[m, 2], limit_x), cut(xyxy[m, 3], limit_y)
+            x1, y1 = cut(xyxy[m, 0], across), cut(xyxy[m, 1], down)
+            x2, y2 = cut(xyxy[m, 2], across), cut(xyxy[m, 3], down)
             if x2 <= x1 or y2 <= y1:
                 continue
             bucket = 0 if agnostic else label[m]
             if bucket != current:
                 current = bucket
                 begin = clusters
-                end = class_end(place, stop, row, label, agnostic)
-                dense = lay(cells, place, end, row, xyxy)
+                if crowded:
+                    end = class_end(place, stop, row, label, agnostic)
+                    dense = lay(cells, place, end, row, xyxy)
             k, r = key[place], run[place]
             w, model = weight[r], model_of[r]
             limit = limit_of((x2 - x1) * (y2 - y1), iou, shift) if shift > 0 else iou
@@ -153,10 +156,12 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
                 put(boxes, c, x1, y1, x2, y2, iou, shift)
                 dense = dense and enter(cells, boxes, c)
                 box_label[c] = label[m]
-                counted[c] = 0
+                for other in range(len(model_weight)):
+                    counted[c, other] = 0
                 counted[c, model] = 1
                 if several_views:
-                    views[c] = 0
+                    for other in range(len(weight)):
+                        views[c, other] = 0
                     views[c, r] = 1
                 if method == NMW:
                     put(mean, c, x1, y1, x2, y2, iou, 0.0)
@@ -206,9 +211,9 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
                     best[kept] = c
                     kept += 1
                     confidence[c] = _confidence(rules[j], setting, sums, c, models, whole)
-            kept = best_first(confidence, best, spare, kept, setting.cap)
+            kept = best_first(confidence, best, spare, value, kept, setting.cap)
             fused = mean if method == NMW else boxes
-            emit(j, image, kept, best, fused, box_label, confidence, limit_x, limit_y, out)
+            emit(j, image, kept, best, fused, box_label, confidence, across, down, out)
 
 
 @compiled
@@ -220,8 +225,8 @@ def emit(
     boxes: Array,
     label: NDArray[np.int32],
     score: Array,
-    limit_x: float,
-    limit_y: float,
+    across: tuple[float, float],
+    down: tuple[float, float],
     out: Fused,
 ) -> None:
     """Write the boxes best[:count] of an image, cut at its border, into the results."""
@@ -232,10 +237,10 @@ def emit(
         c = best[k]
         out.score[rule, slot] = score[c]
         out.label[rule, slot] = label[c]
-        out.xyxy[rule, slot, 0] = cut(boxes[c, 0], limit_x)
-        out.xyxy[rule, slot, 1] = cut(boxes[c, 1], limit_y)
-        out.xyxy[rule, slot, 2] = cut(boxes[c, 2], limit_x)
-        out.xyxy[rule, slot, 3] = cut(boxes[c, 3], limit_y)
+        out.xyxy[rule, slot, 0] = cut(boxes[c, 0], across)
+        out.xyxy[rule, slot, 1] = cut(boxes[c, 1], down)
+        out.xyxy[rule, slot, 2] = cut(boxes[c, 2], across)
+        out.xyxy[rule, slot, 3] = cut(boxes[c, 3], down)
         if traced:
             out.cluster[rule, slot] = c
         slot += 1

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
-from smallobj.ensemble.kernels_sort import sort_falling
+from smallobj.ensemble.kernels_sort import sort_falling, sort_numbers
 
 
 @compiled
-def order_images(
+def order_images(  # noqa: C901 - counted, then placed: the same two loops twice
     first: int,
     last: int,
     starts: NDArray[np.int64],
@@ -43,28 +43,30 @@ def order_images(
     ends = np.empty(classes, np.int64)
     for image in range(first, last):
         ends[:] = 0
-        count = 0
         for r in range(len(weights)):
             if weights[r] == 0:
                 continue
             for m in range(starts[r, image], starts[r, image + 1]):
                 if score[m] >= skip and (len(keep) == 0 or keep[m]):
-                    row[count] = m
-                    run[count] = r
-                    key[count] = score[m] * weights[r]
                     ends[label[m] if classes > 1 else 0] += 1
-                    count += 1
+        count = 0
+        for c in range(classes):
+            count, ends[c] = count + ends[c], count
+        for r in range(len(weights)):
+            if weights[r] == 0:
+                continue
+            for m in range(starts[r, image], starts[r, image + 1]):
+                if score[m] >= skip and (len(keep) == 0 or keep[m]):
+                    c = label[m] if classes > 1 else 0
+                    k = ends[c]
+                    ends[c] = k + 1
+                    row[k] = m
+                    run[k] = r
+                    key[k] = score[m] * weights[r]
         low = 0
         for c in range(classes):
-            low, ends[c] = low + ends[c], low
-        for k in range(count):
-            c = label[row[k]] if classes > 1 else 0
-            order[ends[c]] = k
-            ends[c] += 1
-        low = 0
-        for c in range(classes):
-            if ends[c] - low > 1:
-                sort_falling(key, order, spare, low, ends[c])
+            if ends[c] > low:
+                sort_numbers(key, order, spare, low, ends[c])
                 _settle_ties(key, order, spare, tied, row, xyxy, label, low, ends[c])
             low = ends[c]
         place = offsets[image]

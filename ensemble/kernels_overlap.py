@@ -87,6 +87,12 @@ def iou_with(boxes: Array, c: int, x1: float, y1: float, x2: float, y2: float) -
 
 
 @compiled
-def cut(coordinate: float, limit: float) -> float:
-    """A coordinate within its image; a limit of 0 is unknown and cuts nothing."""
-    return min(max(coordinate, 0.0), limit) if limit > 0 else coordinate
+def borders(size: int) -> tuple[float, float]:
+    """Where an image begins and ends along one side; nowhere if its size, 0, is unknown."""
+    return (0.0, float(size)) if size > 0 else (-np.inf, np.inf)
+
+
+@compiled
+def cut(coordinate: float, border: tuple[float, float]) -> float:
+    """A coordinate within the borders of its image."""
+    return min(max(coordinate, border[0]), border[1])

@@ -8,6 +8,7 @@ from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
 _INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
+_RANKED = 128  # shorter stretches of numbers in order are sorted by counting what is higher
 
 
 @compiled
@@ -28,6 +29,30 @@ def sort_falling(
         for start in range(low, high - width, 2 * width):
             _merge_falling(key, order, spare, start, start + width, min(start + 2 * width, high))
         width *= 2
+
+
+@compiled
+def sort_numbers(
+    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], low: int, high: int
+) -> None:
+    """Fill order[low:high] with the numbers low to high so that key[order] falls, ties in order.
+
+    Counting the higher keys takes more comparisons than sorting, and none that a branch hangs on.
+    """
+    if high - low > _RANKED:
+        for k in range(low, high):
+            order[k] = k
+        sort_falling(key, order, spare, low, high)
+        return
+    stretch = key[low:high]
+    for k in range(high - low):
+        own = stretch[k]
+        rank = low
+        for other in range(high - low):
+            rank += np.int64(stretch[other] > own)
+        for other in range(k):
+            rank += np.int64(stretch[other] == own)
+        order[rank] = low + k
 
 
 @compiled
@@ -56,14 +81,21 @@ def _merge_falling(
 
 @compiled
 def best_first(
-    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], count: int, cap: int
+    key: Array,
+    order: NDArray[np.int64],
+    spare: NDArray[np.int64],
+    value: Array,
+    count: int,
+    cap: int,
 ) -> int:
     """Bring the `cap` highest of order[:count] to its front, sorted as above; returns how many.
 
-    order[:count] rises, so that equal keys stand by rising number.
+    order[:count] rises, so that equal keys stand by rising number. value: room for as many keys.
     """
     if count > cap:
-        limit = _nth_highest(key, order, spare, count, cap)
+        for k in range(count):
+            value[k] = key[order[k]]
+        limit = _nth_highest(value, count, cap)
         above = 0
         for k in range(count):
             above += key[order[k]] > limit
@@ -78,27 +110,33 @@ def best_first(
                 kept += 1
                 equal -= 1
         count = cap
-    sort_falling(key, order, spare, 0, count)
+    if count > _RANKED:
+        sort_falling(key, order, spare, 0, count)
+        return count
+    for k in range(count):
+        value[k] = key[order[k]]
+    sort_numbers(value, spare, spare, 0, count)
+    for k in range(count):
+        spare[k] = order[spare[k]]
+    for k in range(count):
+        order[k] = spare[k]
     return count
 
 
 @compiled
-def _nth_highest(
-    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], count: int, nth: int
-) -> float:
-    """The nth highest key of order[:count], by quickselect on a copy of the numbers."""
-    spare[:count] = order[:count]
+def _nth_highest(value: Array, count: int, nth: int) -> float:
+    """The nth highest of value[:count], by quickselect in place."""
     low, high, wanted = 0, count - 1, nth - 1
     while low < high:
-        pivot = key[spare[(low + high) // 2]]
+        pivot = value[(low + high) // 2]
         i, j = low, high
         while i <= j:
-            while key[spare[i]] > pivot:
+            while value[i] > pivot:
                 i += 1
-            while key[spare[j]] < pivot:
+            while value[j] < pivot:
                 j -= 1
             if i <= j:
-                spare[i], spare[j] = spare[j], spare[i]
+                value[i], value[j] = value[j], value[i]
                 i += 1
                 j -= 1
         if wanted <= j:
@@ -107,4 +145,4 @@ def _nth_highest(
             low = i
         else:
             break
-    return key[spare[wanted]]
+    return value[wanted]

@@ -21,7 +21,7 @@ from smallobj.ensemble.kernels_cells import (
     overlapping,
 )
 from smallobj.ensemble.kernels_cluster import Columns, Fused, Setting, class_end, emit
-from smallobj.ensemble.kernels_overlap import LIMIT, cut, highest_overlap, iou_with, put
+from smallobj.ensemble.kernels_overlap import LIMIT, borders, cut, highest_overlap, iou_with, put
 from smallobj.ensemble.kernels_sort import best_first
 
 
@@ -82,9 +82,10 @@ def soften_images(first: int, last: int, columns: Columns, setting: Setting, out
     member = np.empty(longest, np.int32)
     best = np.empty(longest, np.int64)
     spare = np.empty(longest, np.int64)
+    value = np.empty(longest)
     cells = make_cells(longest)
     for image in range(first, last):
-        limit_x, limit_y = float(width[image]), float(height[image])
+        across, down = borders(width[image]), borders(height[image])
         count = 0
         place, stop = offsets[image], offsets[image] + counts[image]
         while place < stop:
@@ -94,8 +95,8 @@ def soften_images(first: int, last: int, columns: Columns, setting: Setting, out
             while place < end:
                 m = row[place]
                 member[place - offsets[image]] = -1
-                x1, y1 = cut(xyxy[m, 0], limit_x), cut(xyxy[m, 1], limit_y)
-                x2, y2 = cut(xyxy[m, 2], limit_x), cut(xyxy[m, 3], limit_y)
+                x1, y1 = cut(xyxy[m, 0], across), cut(xyxy[m, 1], down)
+                x2, y2 = cut(xyxy[m, 2], across), cut(xyxy[m, 3], down)
                 if score[m] >= setting.skip and x2 > x1 and y2 > y1:
                     put(boxes, count, x1, y1, x2, y2, setting.iou, setting.shift)
                     confidence[count] = key[place] / setting.divisor
@@ -116,8 +117,8 @@ def soften_images(first: int, last: int, columns: Columns, setting: Setting, out
             if confidence[c] > setting.skip:
                 best[kept] = c
                 kept += 1
-        kept = best_first(confidence, best, spare, kept, setting.cap)
-        emit(0, image, kept, best, boxes, box_label, confidence, limit_x, limit_y, out)
+        kept = best_first(confidence, best, spare, value, kept, setting.cap)
+        emit(0, image, kept, best, boxes, box_label, confidence, across, down, out)
 
 
 @compiled

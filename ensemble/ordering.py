@@ -1,6 +1,6 @@
 """The rows of several tables side by side, ordered by image, class and falling weighted score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from smallobj.boxes.compiled import over_image_ranges
 from smallobj.ensemble.kernels_order import order_images
 
 FARTHEST = 1e100  # pixels; beyond, areas are no longer finite numbers
+_WORTH_THREADS = 2000  # rows; fewer are done before a second thread has started
 ALL_ROWS = np.empty(0, np.bool_)
 
 
@@ -125,8 +126,15 @@ def order_pool(
             order.counts,
         )
 
-    over_image_ranges(work, pool.offsets, threads=threads)
+    over_pool(work, pool, threads)
     return order
+
+
+def over_pool(work: Callable[[int, int], None], pool: Pool, threads: int | None) -> None:
+    """Run `work(first, last)` over all images; on all cores where threads is None and it pays."""
+    if threads is None and pool.offsets[-1] < _WORTH_THREADS:
+        threads = 1
+    over_image_ranges(work, pool.offsets, threads=threads)
 
 
 def _known_sizes(tables: Sequence[BoxTable]) -> Images:

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable
-from smallobj.boxes.compiled import over_image_ranges
 from smallobj.ensemble.kernels_suppress import suppress_images
-from smallobj.ensemble.ordering import ALL_ROWS, Pool, order_pool
+from smallobj.ensemble.ordering import ALL_ROWS, Pool, order_pool, over_pool
 
 
 def nms(table: BoxTable, iou: float, *, class_agnostic: bool = False) -> BoxTable:
@@ -53,4 +52,4 @@ def _mark(
             first, last, pool.offsets, order.row, pool.xyxy, pool.label, iou, agnostic, keep
         )
 
-    over_image_ranges(work, pool.offsets, threads=threads)
+    over_pool(work, pool, threads)
