@@ -3,9 +3,8 @@
 import numpy as np
 
 from smallobj.boxes import BoxTable
-from smallobj.boxes.compiled import over_image_ranges
 from smallobj.evaluation.matching import AreaRange, match, prepare_truth
-from smallobj.evaluation.precision import STEPS_50_95, Precision, average_precision, recall_of_best
+from smallobj.evaluation.precision import STEPS_50_95, precision_by_area, recall_of_best
 
 _MAX_PER_CLASS = 100
 
@@ -41,13 +40,7 @@ def coco_summary(truth: BoxTable, predictions: BoxTable) -> dict[str, float]:
         max_per_class=_MAX_PER_CLASS,
         areas=COCO_AREAS,
     )
-    by_area: list[Precision] = []
-
-    def score_areas(start: int, stop: int) -> list[Precision]:
-        return [average_precision(matches, area=r, ap="coco101") for r in range(start, stop)]
-
-    for some in over_image_ranges(score_areas, np.arange(len(COCO_AREAS) + 1) * len(matches)):
-        by_area += some
+    by_area = precision_by_area(matches, ap="coco101")
     every = by_area[0].average
     numbers = (
         *(_mean(every), _mean(every[:, 0]), _mean(every[:, 5])),

@@ -84,6 +84,16 @@ def average_precision(
     )
 
 
+def precision_by_area(matches: Matches, *, ap: Interpolation = "area") -> list[Precision]:
+    """`average_precision` in each of the matches' area ranges, on all cores."""
+
+    def score_range(start: int, stop: int) -> list[Precision]:
+        return [average_precision(matches, area=area, ap=ap) for area in range(start, stop)]
+
+    cost = np.arange(len(matches.areas) + 1) * len(matches)
+    return [one for some in over_image_ranges(score_range, cost) for one in some]
+
+
 def recall_of_best(matches: Matches, best: int) -> Array:
     """Recall of every class and threshold if only the best so many of an image and class count.
 

@@ -11,8 +11,8 @@ from smallobj.evaluation.precision import (
     STEPS_50_95,
     Interpolation,
     Precision,
-    average_precision,
     class_mean,
+    precision_by_area,
 )
 
 _SIDES_PX = (0.0, 16.0, 32.0, 64.0, np.nextafter(100.0, np.inf), np.inf)
@@ -107,7 +107,7 @@ def evaluate_matches(
 ) -> Evaluation:
     """The scores of matches made by `match_by_size`; max_detections as it was given there."""
     truth = matches.truth
-    by_area = [average_precision(matches, area=r, ap=ap) for r in range(len(matches.areas))]
+    by_area = precision_by_area(matches, ap=ap)
     every = by_area[0]
     return Evaluation(
         overall=_mean_score("all", every),
