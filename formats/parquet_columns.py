@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, InputError
-from smallobj.formats.parquet_file import COORDINATES, VIEW, OpenParquet
+from smallobj.formats.parquet_file import COORDINATES, VIEW, OpenParquet, told_as_input
 from smallobj.formats.parquet_labels import ClassIds
 from smallobj.formats.values import LARGEST_NUMBER, number_fault
 
@@ -59,11 +59,12 @@ class RowReader:
             np.empty(rows, np.int32) if self._run.has_views else None,
         )
         done = 0
-        while done < rows:
-            batch = self._next(rows - done)
-            self._fill(taken, done, batch)
-            done += len(batch)
-            self.row += len(batch)
+        with told_as_input(self._run.path):
+            while done < rows:
+                batch = self._next(rows - done)
+                self._fill(taken, done, batch)
+                done += len(batch)
+                self.row += len(batch)
         return taken
 
     def _next(self, most: int) -> pa.RecordBatch:

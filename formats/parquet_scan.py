@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from smallobj.boxes import Classes, InputError
 from smallobj.formats.image_ids import id_fault, normal_id
 from smallobj.formats.parquet_columns import BATCH_ROWS, Place, coordinate, text_codes
-from smallobj.formats.parquet_file import VIEW, OpenParquet
+from smallobj.formats.parquet_file import VIEW, OpenParquet, told_as_input
 from smallobj.formats.parquet_labels import ClassIds
 
 
@@ -56,12 +56,14 @@ def scan(run: OpenParquet, classes: Classes | None) -> Scan:
     views: dict[str, None] = {}
     columns = ["image", "label", *([VIEW] if run.has_views else [])]
     row = 0
-    for batch in run.batches(columns, BATCH_ROWS):
-        images.add(batch.column("image"), row)
-        known.of(batch.column("label"), run.path, row)
-        if run.has_views:
-            views.update(dict.fromkeys(name or "" for name in text_codes(batch.column(VIEW))[1]))
-        row += len(batch)
+    with told_as_input(run.path):
+        for batch in run.batches(columns, BATCH_ROWS):
+            images.add(batch.column("image"), row)
+            known.of(batch.column("label"), run.path, row)
+            if run.has_views:
+                names = text_codes(batch.column(VIEW))[1]
+                views.update(dict.fromkeys(name or "" for name in names))
+            row += len(batch)
     if row != run.rows:
         raise InputError("ends before its last row", file=run.path)
     made_up = _classes_of_names(known)
@@ -90,12 +92,13 @@ def in_fractions(run: OpenParquet) -> bool:
             if found is not None and found.has_min_max and found.max > 1:
                 return False
     row = 0
-    for batch in run.batches(columns, BATCH_ROWS):
-        for name in columns:
-            values = coordinate(batch.column(name), name, Place(run.path, row))
-            if len(values) and values.max() > 1:
-                return False
-        row += len(batch)
+    with told_as_input(run.path):
+        for batch in run.batches(columns, BATCH_ROWS):
+            for name in columns:
+                values = coordinate(batch.column(name), name, Place(run.path, row))
+                if len(values) and values.max() > 1:
+                    return False
+            row += len(batch)
     return True
 
 

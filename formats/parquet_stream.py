@@ -1,12 +1,14 @@
 """Several Parquet runs of one order of images, read in step a few images at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable, Classes, Images, Source
+from smallobj.boxes.compiled import cpu_count
 from smallobj.formats.align import align_runs
 from smallobj.formats.image_ids import natural_key
 from smallobj.formats.image_spans import CHUNK_ROWS, image_spans
@@ -50,7 +52,8 @@ class RunStream:
         require_once(paths)
         said = classes or {}
         self._strict = strict
-        self._files = [_scanned(path, said.get(path)) for path in paths]
+        with ThreadPoolExecutor(cpu_count()) as threads:
+            self._files = list(threads.map(lambda path: _scanned(path, said.get(path)), paths))
         aligned = align_runs(self.runs, classes=known, sized=sized, image_folder=image_folder)
         self.notes = aligned.notes
         self.classes = aligned.classes

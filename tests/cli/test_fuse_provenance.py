@@ -134,7 +134,7 @@ def ensembles(draw: st.DrawFn) -> list[BoxTable]:
     return tables
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     tables=ensembles(),
     method=st.sampled_from(["wbf", "nmw", "nms", "soft_nms"]),

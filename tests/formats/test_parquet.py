@@ -259,6 +259,35 @@ def test_a_flipped_bit_never_changes_a_number(
         assert np.array_equal(np.sort(read.xyxy.ravel()), np.sort(table.xyxy.ravel()))
 
 
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file without checksums: names in every column that may have them, nothing compressed."""
+    held = {
+        **{name: values * 20 for name, values in ROWS.items()},
+        "label": ["cat", "dog", "kätzchen"] * 20,
+        "view": ["plain", "hflip", "plain"] * 20,
+    }
+    path = tmp_path_factory.mktemp("parquet") / "foreign.parquet"
+    pq.write_table(pa.table(held), path, compression="none")
+    return path.read_bytes()
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_without_checksums_is_read_or_refused(
+    foreign: bytes, data: st.DataObject
+) -> None:
+    content = bytearray(foreign)
+    places = data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4))
+    for place in places:
+        content[place] = data.draw(st.integers(0, 255))
+    table = read_bytes(bytes(content))
+    if table is not None:
+        assert table.score is not None
+        assert np.isfinite(table.xyxy).all()
+        assert ((table.score >= 0) & (table.score <= 1)).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=60))
 def test_any_bytes_behind_the_mark_are_refused(content: bytes) -> None:

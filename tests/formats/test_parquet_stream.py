@@ -59,7 +59,7 @@ def joined(stream: RunStream, rows: int) -> list[BoxTable]:
     return [concatenate(parts) for parts in zip(*stream.chunks(rows), strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     images=st.integers(1, 12),
