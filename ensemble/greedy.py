@@ -23,6 +23,7 @@ Allowed = Callable[[Weights], bool]
 _TIE = 1e-9  # scores nearer than this are equal, and the simpler ensemble is taken
 _MANY_RUNS = 12  # above it a walk starts from several runs and looks at few candidates
 _FEW = 8  # candidates then
+_SIZES = (2, 4, 8, 16, 32, 64, 128, 3, 6, 12, 24, 48, 96, 5, 7)  # of a start, the first ones first
 
 
 class ScoreMemo:
@@ -68,8 +69,9 @@ def greedy_weights(
     none twice. A way ends after `patience` rounds without a gain, after `rounds`, or where nothing
     more is allowed; its best ensemble is kept, of equals the simplest. Above 12 runs a way starts
     from its best few together and then tries the 8 runs that last looked best. `budget` bounds how
-    many ensembles are scored beside the runs alone. A part without a true box takes no run: a row
-    of 0. Raises ValueError where not even one run is allowed.
+    many ensembles are scored beside the runs alone: near its end every way tries fewer. A part
+    without a true box takes no run: a row of 0. Raises ValueError where not even one run is
+    allowed.
     """
     memo = score if isinstance(score, ScoreMemo) else ScoreMemo(score)
     singles = allowed_singles(runs, allowed)
@@ -134,15 +136,14 @@ class _Walk:
         return found if len(self._here) <= _MANY_RUNS else found[:_FEW]
 
     def together(self) -> list[Weights]:
-        """The best 2 to 8, 12, 16, 24, 32, ... runs with equal weights, as far as allowed."""
-        found = []
+        """The best 2, 4, 8, 16, 32, then 3, 6, 12, 24, then 5 and 7 runs with equal weights."""
+        found: dict[int, Weights] = {}
         here = self._here
         for run in self._ranked():
             if not here[run] and self._fits(plus := _with(here, run)):
                 here = plus
-                if _is_tried(_runs_of(here)):
-                    found.append(here)
-        return found
+                found[_runs_of(here)] = here
+        return [found[size] for size in _SIZES if size in found]
 
     def step(self, candidates: Sequence[Weights], scores: Array) -> None:
         """Go to the best of the candidates, of scores [C]."""
@@ -167,8 +168,9 @@ def _advance(
     walks: Sequence[_Walk], memo: ScoreMemo, wanted: Sequence[list[Weights]], most: int | None
 ) -> bool:
     """Score what the walks want and let them step; False where nothing is wanted or left to ask."""
-    asked = list(dict.fromkeys(lowest_terms(w) for candidates in wanted for w in candidates))
-    if not asked or (most is not None and len(memo) + memo.new(asked) > most):
+    wanted = _affordable(memo, wanted, most)
+    asked = _distinct(wanted)
+    if not asked:
         return False
     place = {weights: index for index, weights in enumerate(asked)}
     scores = memo(asked)
@@ -178,18 +180,26 @@ def _advance(
     return True
 
 
+def _affordable(
+    memo: ScoreMemo, wanted: Sequence[list[Weights]], most: int | None
+) -> Sequence[list[Weights]]:
+    """The first few candidates of every walk, as many as `most` known ensembles leave room for."""
+    if most is None:
+        return wanted
+    for width in range(max(map(len, wanted), default=0), 0, -1):
+        cut = [candidates[:width] for candidates in wanted]
+        if len(memo) + memo.new(_distinct(cut)) <= most:
+            return cut
+    return [[] for _ in wanted]
+
+
+def _distinct(wanted: Sequence[list[Weights]]) -> list[Weights]:
+    return list(dict.fromkeys(lowest_terms(w) for candidates in wanted for w in candidates))
+
+
 def _with(weights: Weights, run: int) -> Weights:
     return (*weights[:run], weights[run] + 1, *weights[run + 1 :])
 
 
 def _runs_of(weights: Weights) -> int:
     return sum(weight > 0 for weight in weights)
-
-
-def _is_tried(size: int) -> bool:
-    """Whether a walk may start from the best `size` runs: sizes grow as fast as they are."""
-    return size <= _FEW or _is_power_of_two(size) or (size % 3 == 0 and _is_power_of_two(size // 3))
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number & (number - 1) == 0

@@ -118,9 +118,16 @@ def test_many_runs_need_few_ensembles_and_still_leave_the_harmful_out() -> None:
     assert len(scorer) < 42 + 30 * 8 + 12
     assert (found[:, 5:] == 0).all()
     assert (found[:, :5] > 0).all()
-    few = ScoreMemo(near(target))
-    greedy_weights(few, 42, budget=20)
-    assert len(few) <= 42 + 20
+
+
+def test_a_small_budget_is_kept_and_shared_by_all_parts() -> None:
+    targets = [np.roll(np.r_[np.full(8, 4), np.zeros(34)], 3 * part) for part in range(11)]
+    scorer = ScoreMemo(near(*targets))
+    found = greedy_weights(scorer, 42, budget=60)
+    assert len(scorer) <= 42 + 60
+    assert ((found > 0).sum(axis=1) > 2).all()
+    for part, target in enumerate(targets):
+        assert (found[part][target == 0] == 0).all()
 
 
 def test_bags_are_draws_of_the_images_of_their_fit() -> None:
