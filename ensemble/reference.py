@@ -100,7 +100,8 @@ def _call(
         return ensemble_boxes.nms(boxes, scores, labels, **arguments)
     shares = np.ones(len(boxes)) if config.weights is None else np.divide(weights, sum(weights))
     scores = [score * share for score, share in zip(scores, shares, strict=True)]
-    return _soft_nms(*(np.concatenate(column) for column in (boxes, scores, labels)), config)
+    rows = np.concatenate(boxes), np.concatenate(scores), np.concatenate(labels)
+    return _soft_nms(*rows, config)
 
 
 def _soft_nms(xyxy: Array, score: Array, label: NDArray[np.int32], config: FusionConfig) -> Rows:

@@ -137,7 +137,7 @@ def test_some_images_of_three_face_detectors_agree(
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @FACES
-def test_all_images_of_three_face_detectors_agree(
+def test_images_of_three_face_detectors_agree(
     real_data: Callable[[str], Path],
     benchmark_module: Callable[[str], ModuleType],
     method: str,
@@ -145,10 +145,12 @@ def test_all_images_of_three_face_detectors_agree(
     share: float,
 ) -> None:
     _, tables = benchmark_module("wider").read_wider(real_data("wider_predictions"))
-    compared, aside = _compare_wider(tables, method, iou)
+    # the library needs seconds for a crowded image: of its slower methods every eighth is enough
+    images = np.arange(0, len(tables[0].images), 8 if method in ("nmw", "soft_nms") else 1)
+    compared, aside = _compare_wider([t.take_images(images) for t in tables], method, iou)
     print(f"{method} at {iou}: {compared} images agree, {aside} set aside")
-    assert compared + aside == len(tables[0].images)
-    assert compared >= share * len(tables[0].images)
+    assert compared + aside == len(images)
+    assert compared >= share * len(images)
 
 
 def _compare_wider(tables: list[BoxTable], method: str, iou: float) -> tuple[int, int]:
