@@ -34,7 +34,7 @@ def convert(
     *,
     to: Annotated[
         AnyKind,
-        typer.Option(help="The format to write; labels are no parquet, runs are no voc or aihub."),
+        typer.Option(help="The format to write; labels are no parquet, runs are no voc."),
     ],
     images: Annotated[
         Path | None,

@@ -275,8 +275,14 @@ def _walk(file: _File, content: bytes, faults: Faults, *, bare: bool) -> _Column
                 image, label = _texts(file, reader.line_num, row)
                 values = [_number(file, reader.line_num, row, field) for field in fields]
             except InputError as error:
-                where = {"file": error.file, "item": error.item, "field": error.field}
-                faults.add("wrong value", error.reason, value=error.value, **where)
+                faults.add(
+                    "wrong value",
+                    error.reason,
+                    file=error.file,
+                    item=error.item,
+                    field=error.field,
+                    value=error.value,
+                )
                 continue
             images.setdefault(image, len(images))
             labels.setdefault(label, len(labels))

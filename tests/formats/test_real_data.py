@@ -27,10 +27,11 @@ def bccd(real_data: Callable[[str], Path]) -> Labels:
 def assert_round_trip(
     table: BoxTable, paths: tuple[Path | None, ...], kind: str, folder: Path
 ) -> None:
-    out = folder / ("labels.json" if kind in {"challenge", "coco"} else "set")
+    files = {"challenge": "labels.json", "coco": "labels.json", "openimages": "labels.csv"}
+    out = folder / files.get(kind, "set")
     notes = write_labels(table, out, kind, image_paths=paths)
     common = Path(str(paths[0])[: -len(table.images.ids[0])])
-    images = common if kind in {"challenge", "coco"} else None
+    images = common if kind in files else None
     read = read_labels(out, images=images)
     order = [read.table.images.ids.index(image_id) for image_id in table.images.ids]
     again = read.table.take_images(order)
