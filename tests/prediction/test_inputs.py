@@ -3,11 +3,11 @@
 import io
 import os
 import sys
-import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from smallobj.boxes import InputError
@@ -212,16 +212,15 @@ def test_an_archive_at_fault_says_why(tmp_path: Path) -> None:
         find_images(zipped(tmp_path / "b.zip", {"a.txt": b""}))
 
 
-def test_only_names_are_held(tmp_path: Path) -> None:
-    """Finding a hundred thousand images costs little more than their names."""
-    many = [f"image_{i:06d}.jpg" for i in range(20_000)]
-    found = [_Found(tmp_path, many)]
-    tracemalloc.start()
-    files = _joined(tmp_path, found)
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(files.ids) == 20_000
-    assert held < 20_000 * 100  # the names themselves are shared; a Path each would take 400
+def test_only_names_are_held_and_each_once(tmp_path: Path) -> None:
+    """Finding a hundred thousand images costs little more than their names; paths are made."""
+    many = [f"image_{i:06d}.jpg" for i in range(2000)]
+    files = _joined(tmp_path, [_Found(tmp_path, many)])
+    assert all(image_id is name for image_id, name in zip(files.ids, many, strict=True))
+    held = [value for value in vars(files.paths).values() if not isinstance(value, np.ndarray)]
+    assert sum(isinstance(item, Path) for value in held for item in value) == 1
+    assert files.paths[1999] == tmp_path / many[1999]
+    assert files.paths[1999] is not files.paths[1999]
 
 
 def test_a_part_of_a_data_set_is_found_under_the_ids_of_its_labels() -> None:
