@@ -93,9 +93,8 @@ def _steps(tuning: "Tuning") -> "Table":
     single = tuning.single
     name = Text(f"{tuning.models[tuning.best_single]} alone (best single run)")
     rest = ("", "", "", "")
-    table.add_row("", name, "", _number(single.every.mean), *rest, _number(single.small.mean))
-    rows = ("", "untuned default", "", _number(untuned.every.mean), *rest)
-    table.add_row(*rows, _number(untuned.small.mean))
+    for title, mark in ((name, single), (Text("untuned default"), untuned)):
+        table.add_row("", title, "", _number(mark.every.mean), *rest, _number(mark.small.mean))
     for number, step in enumerate(tuning.steps):
         gain = ("", "") if number == 0 else _interval(step.gain)
         table.add_row(

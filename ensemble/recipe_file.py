@@ -58,8 +58,9 @@ def _model(recipe: Recipe, place: int) -> dict[str, Any]:
         entry["nms_iou"] = float(config.nms_iou[place])
     if config.models is not None:
         entry["view_of"] = recipe.models[config.models.index(config.models[place])]
-    if recipe.calibrations and recipe.calibrations[place] is not None:
-        entry["calibration"] = recipe.calibrations[place].as_dict()
+    calibration = recipe.calibrations[place] if recipe.calibrations else None
+    if calibration is not None:
+        entry["calibration"] = calibration.as_dict()
     return entry
 
 
@@ -118,7 +119,7 @@ class _Entry(NamedTuple):
 
     id: str
     weight: float
-    rest: Mapping[str, Any]
+    rest: Mapping[Any, Any]
 
 
 def _models(path: Path, entries: object) -> list[_Entry]:

@@ -16,7 +16,7 @@ from smallobj.ensemble.grid import Grid, default_settings
 from smallobj.ensemble.judge import Judge, mean_known
 from smallobj.ensemble.limits import Costs, Limits
 from smallobj.ensemble.operating_records import parse_goal
-from smallobj.ensemble.score_store import ScoreStore
+from smallobj.ensemble.score_store import ScoreStore, hash_inputs
 from smallobj.ensemble.scorer import Scorer
 from smallobj.ensemble.search import Search, search_pools
 from smallobj.ensemble.steps import Pool, Start
@@ -146,7 +146,7 @@ class _Chain:
             self._settle("settings", pools)
         else:
             self.progress.begin("search")
-            pools = search_pools(self.start, self.plan.search, self.simple)
+            pools = search_pools(self.start, self.plan.search, self.simple, inputs=self._inputs())
             self.tried = [candidate.config for candidate in pools[0].candidates]
             self._settle("search", pools)
         kinds = calibration_kinds(self.plan.calibrate, len(self.truth.classes))
@@ -160,6 +160,13 @@ class _Chain:
         if len(self.tables) > 1:
             self.progress.begin("weights")
             self._settle("weights", steps.weight_pools(self.start, self.state))
+
+    def _inputs(self) -> str:
+        """A name for what the scores depend on: a search must not go on with that of others."""
+        plan = self.plan
+        return hash_inputs(
+            self.truth, self.tables, plan.metric, self.fits.fold.tolist(), plan.max_detections
+        )
 
     @property
     def before(self) -> Step:

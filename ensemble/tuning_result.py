@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smallobj.boxes import Array
 from smallobj.ensemble.calibration import Calibration
@@ -56,7 +57,7 @@ class Tuning:
     models: tuple[str, ...]  # [R]
     metric: str
     seed: int
-    fold: Array  # [N], the fold of every image
+    fold: NDArray[np.int64]  # [N], the fold of every image
     settings: tuple[FusionConfig, ...]  # [S]
     scores: Array  # [S], on all images
     held_out: Array  # [S, F], on the images of each fold; NaN where it has no true box

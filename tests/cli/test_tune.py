@@ -1,6 +1,11 @@
 import json
+import re
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -166,3 +171,73 @@ def test_what_cannot_be_written_is_told_before_the_work(
     truth, *runs = data
     assert _run("tune", *runs, "--labels", truth, "--out", tmp_path) == 2
     assert "is a folder" in capfd.readouterr().err
+
+
+def test_killed_half_way_it_goes_on_to_the_same_recipe(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    whole, killed = tmp_path / "whole.toml", tmp_path / "killed.toml"
+    options = ("--labels", truth, "--calibrate", "platt", "--grid", "iou=0.3:0.8:0.02")
+    assert _run("tune", *runs, *options, "--out", whole) == 0
+    code = "import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "tune", *runs, *options, "--out", killed]
+    part = tmp_path / "killed.tune.part.jsonl"
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
+    while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 150):
+        sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert not killed.exists()
+    with part.open("ab") as stream:
+        stream.write(b'{"key": "torn')
+    capfd.readouterr()
+    assert _run("tune", *runs, *options, "--out", killed) == 0
+    told = re.search(r"(\d+) scores of an interrupted run are used again", capfd.readouterr().err)
+    assert told is not None
+    assert int(told[1]) >= 149
+    assert killed.read_text() == whole.read_text()
+    assert not part.exists()
+
+
+def test_scores_of_other_inputs_are_not_used(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    part = tmp_path / "recipe.tune.part.jsonl"
+    part.write_text('{"inputs": "of another data set"}\n{"key": "x", "scores": [1.0]}\n')
+    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "2")
+    assert _run("tune", *runs, *options, "--out", tmp_path / "recipe.toml") == 0
+    assert "interrupted" not in capfd.readouterr().err
+
+
+def test_thresholds_groups_and_limits_are_told_and_in_the_files(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    recipe, costs, groups = (tmp_path / name for name in ("r.toml", "costs.toml", "groups.csv"))
+    costs.write_text("[one]\nweight_mb = 30\nlatency_ms = 5\n[two]\nweight_mb = 60\nlatency_ms = 2")
+    groups.write_text("image,group\n" + "".join(f"{n}.jpg,{n // 4}\n" for n in range(20)))
+    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "3")
+    more = ("--operating-point", "precision=0.9", "--costs", costs, "--groups", groups)
+    assert _run("tune", *runs, *options, *more, "--max-weight-mb", 60, "--out", recipe) == 0
+    told = capfd.readouterr().out
+    for part in ("Working point precision=0.9", "What more cost buys", "alone: the recipe takes"):
+        assert part in told
+    written = tomllib.loads(recipe.read_text())
+    assert len(written["operating_point"]["class"]) == 2
+    assert sum(model["weight"] > 0 for model in written["model"]) == 1
+    report = tomllib.loads((tmp_path / "r.tune.toml").read_text())
+    assert report["front"]
+    assert 0 < report["operating_point"]["out_of_fold"]["precision"] <= 1
+
+
+def test_the_report_is_printed_as_json(
+    data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth, *runs = data
+    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "2")
+    assert _run("tune", *runs, *options, "--out", tmp_path / "r.toml", "--json") == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["step"][0]["name"] == "best as it is"
+    assert report["tuned"]["out_of_fold"] >= report["untuned"]["out_of_fold"] - 0.1
