@@ -128,15 +128,20 @@ def told_as_input(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
         raise InputError(f"is not a whole Parquet file: {reason}", file=path) from error
+
+
+def printable(text: str) -> str:
+    """The text on one line, as far as it is text."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
     for name in COLUMNS:
         found = schema.names.count(name)
         if found != 1:
-            has = ", ".join(schema.names[:20])
+            has = printable(", ".join(schema.names[:20]))
             reason = (
                 f"column is missing; the file has {has}" if not found else "column stands twice"
             )
@@ -160,7 +165,9 @@ def _read_about(path: Path, content: bytes | None) -> About | None:
             raise ValueError("width or height is missing")
     except (msgspec.DecodeError, ValueError, OverflowError, UnicodeDecodeError) as error:
         field = f"metadata {KEY.decode()}"
-        raise InputError(f"cannot be used: {error}", file=path, field=field) from error
+        raise InputError(
+            f"cannot be used: {printable(str(error))}", file=path, field=field
+        ) from error
     seen: set[str] = set()
     for image_id in about.images:
         fault = id_fault(image_id) or ("image stands twice" if image_id in seen else None)

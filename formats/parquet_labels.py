@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from smallobj.boxes import Classes, InputError
+from smallobj.formats.parquet_file import printable
 from smallobj.formats.values import LARGEST_CLASS, class_fault, number_fault
 
 
@@ -70,7 +71,7 @@ class ClassIds:
             number = self._id_of(name)
             if number is None:
                 item = f"row {first_row + int(np.argmax(codes == code))}"
-                reason = f"unknown class; known are {', '.join(self._by_name)[:200]}"
+                reason = f"unknown class; known are {printable(', '.join(self._by_name)[:200])}"
                 raise InputError(reason, file=path, item=item, field="label", value=name)
             self._judged.add(number)
             ids[code] = number

@@ -84,13 +84,6 @@ def in_fractions(run: OpenParquet) -> bool:
     if run.about is not None or not run.rows:
         return False
     columns = ["x2", "y2"]
-    groups = [run.file.metadata.row_group(i) for i in range(run.file.num_row_groups)]
-    names = run.file.schema.names
-    for group in groups[:1]:  # most files of pixels show it at once
-        for name in columns:
-            found = group.column(names.index(name)).statistics
-            if found is not None and found.has_min_max and found.max > 1:
-                return False
     row = 0
     with told_as_input(run.path):
         for batch in run.batches(columns, BATCH_ROWS):
