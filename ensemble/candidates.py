@@ -78,8 +78,13 @@ def is_alone(config: FusionConfig) -> bool:
 
 
 def with_weights(candidate: Candidate, weights: tuple[float, ...]) -> Candidate:
-    """The same settings with other weights."""
-    return replace(candidate, config=replace(candidate.config, weights=weights))
+    """The same settings with other weights; a run that is left alone is taken as it is."""
+    config = replace(candidate.config, weights=weights)
+    if is_alone(config):
+        run = next(run for run, weight in enumerate(weights) if weight > 0)
+        as_it_is = alone(run, len(weights), config.max_detections)
+        config = replace(as_it_is, nms_iou=config.nms_iou, models=config.models)
+    return replace(candidate, config=config)
 
 
 def fusing(candidate: Candidate, runs: int) -> Candidate:
