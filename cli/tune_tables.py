@@ -91,9 +91,9 @@ def _steps(tuning: "Tuning") -> "Table":
     for name in (*columns, "above untuned", "95 % interval", "<32 px out of fold"):
         table.add_column(name, justify="right")
     single = tuning.single
-    name = Text(f"{tuning.models[tuning.best_single]} alone (best single run)")
+    alone = Text(f"{tuning.models[tuning.best_single]} alone (best single run)")
     rest = ("", "", "", "")
-    for title, mark in ((name, single), (Text("untuned default"), untuned)):
+    for title, mark in ((alone, single), (Text("untuned default"), untuned)):
         table.add_row("", title, "", _number(mark.every.mean), *rest, _number(mark.small.mean))
     for number, step in enumerate(tuning.steps):
         gain = ("", "") if number == 0 else _interval(step.gain)

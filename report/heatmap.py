@@ -40,13 +40,13 @@ def plot_heatmap(
     axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
     axes.set_xlabel(column_name)
     axes.set_ylabel(row_name)
-    axes.set_title(title.replace("$", r"\$"), fontsize=10)
+    marked = "" if chosen is None else "; framed: chosen"
+    axes.set_title((title + marked).replace("$", r"\$"), fontsize=9)
     low, high = (np.nanmin(values), np.nanmax(values)) if (~np.isnan(values)).any() else (0, 1)
     for row, column in np.argwhere(~np.isnan(values)):
         value = values[row, column]
         shade = "black" if value > (low + high) / 2 else "white"
-        place = {"ha": "center", "va": "center", "fontsize": 9}
-        axes.text(column, row, f"{value:.4f}", color=shade, **place)
+        axes.text(column, row, f"{value:.4f}", color=shade, ha="center", va="center", fontsize=9)
     if chosen is not None:
         corner = (chosen[1] - 0.5, chosen[0] - 0.5)
         axes.add_patch(
