@@ -47,7 +47,7 @@ def sort_numbers(
     stretch = key[low:high]
     for k in range(high - low):
         own = stretch[k]
-        rank = low
+        rank = np.int64(low)
         for other in range(high - low):
             rank += np.int64(stretch[other] > own)
         for other in range(k):
