@@ -49,11 +49,19 @@ class PartFile:
 
     Of every image among `ids` only the place of its line is kept, so memory does not grow with
     what was found. A line of an image that stands twice replaces the one before. Opening a file
-    that was begun with other settings raises InputError naming what differs. Use as a context
-    manager: closed without a single line it is removed.
+    that was begun with other settings raises InputError naming what differs, unless it is `spent`:
+    what it holds is in a run already, so it is begun anew. Use as a context manager: closed
+    without a single line it is removed.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        ids: Sequence[str],
+        *,
+        spent: bool = False,
+    ) -> None:
         self.path = path
         self.seconds = 0.0  # that its images took, all starts together
         self.place: NDArray[np.int64] = np.full(len(ids), -1, np.int64)  # of a line; -1: none
@@ -64,7 +72,7 @@ class PartFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._empty = True
-            self._end = self._resume() if path.exists() else 0
+            self._end = self._resume(spent) if path.exists() else 0
             self._stream: BinaryIO = path.open("r+b" if self._end else "w+b")
             self._stream.truncate(self._end)
             self._stream.seek(self._end)
@@ -145,8 +153,10 @@ class PartFile:
             raise self._unwritable(error) from error
         self._end += len(line)
 
-    def _resume(self) -> int:
+    def _resume(self, spent: bool) -> int:
         """Take note of the images that are there; returns where the last whole line ends."""
+        if spent and not self._fits():
+            return 0
         index = {image_id: i for i, image_id in enumerate(self._ids)}
         end = 0
         for begin, stop, row in self._rows():
@@ -181,6 +191,14 @@ class PartFile:
                     return
                 yield end, end + len(line), row
                 end += len(line)
+
+    def _fits(self) -> bool:
+        with self.path.open("rb") as stream:
+            try:
+                self._check(stream.readline())
+            except InputError:
+                return False
+        return True
 
     def _check(self, line: bytes) -> None:
         try:

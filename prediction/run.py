@@ -108,7 +108,8 @@ def predict_run(
     """
     check_out(out)
     detector.to(memory_format=torch.channels_last)
-    with PartFile(part_path(out), _settings(manifest, files, config), files.ids) as part:
+    settings = _settings(manifest, files, config)
+    with PartFile(part_path(out), settings, files.ids, spent=_is_spent(out)) as part:
         _forget_changed(part, files)
         resumed = int(part.done.sum())
         unread = _predict_missing(detector, files, config, part=part, on_progress=on_progress)
@@ -183,6 +184,14 @@ def stamp_of(source: Path | ZipMember) -> Stamp:
     except OSError:  # reading it says why
         return Stamp(0, 0)
     return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _is_spent(out: Path) -> bool:
+    """Whether all that the part file holds was written to `out`: some images could not be read."""
+    try:
+        return out.stat().st_mtime_ns >= part_path(out).stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _forget_changed(part: PartFile, files: ImageFiles) -> None:

@@ -159,6 +159,21 @@ def test_a_broken_image_once_mended_is_all_that_is_predicted_again(
     assert names(out.parent) == ["a.json", "a.run.toml"]
 
 
+def test_what_is_left_of_a_written_run_does_not_stop_other_views(finder, photos, tmp_path) -> None:
+    """But of a run that was stopped it does: nothing else holds what was found."""
+    (photos / "3.png").write_bytes(b"no image")
+    files, out = find_images(photos), tmp_path / "runs" / "a.json"
+    assert predict_run(finder, MANIFEST, files, out, CONFIG).too_many
+    other = predict_run(finder, MANIFEST, files, out, PredictConfig())
+    assert (other.resumed, other.images) == (0, 5)
+    assert names(out.parent) == ["a.json", "a.part.jsonl", "a.run.toml", "a.skipped.tsv"]
+    part = out.with_name("a.part.jsonl")
+    later = out.stat().st_mtime_ns + 10**9
+    os.utime(part, ns=(later, later))
+    with pytest.raises(InputError, match="other settings"):
+        predict_run(finder, MANIFEST, files, out, CONFIG)
+
+
 def test_an_image_changed_since_the_run_was_stopped_is_predicted_again(
     finder, photos, picture, tmp_path
 ) -> None:
