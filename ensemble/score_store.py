@@ -82,13 +82,13 @@ class ScoreStore:
         """Take over whole lines; returns where the first that is not whole begins."""
         good = file.tell()
         for line in file:
+            if not line.endswith(b"\n"):
+                break
             try:
                 entry: Any = json.loads(line)
                 values = [np.nan if value is None else value for value in entry["scores"]]
                 self._known[str(entry["key"])] = np.array(values, np.float64)
             except (ValueError, TypeError, KeyError):
-                break
-            if not line.endswith(b"\n"):
                 break
             good += len(line)
         self.found = len(self._known)

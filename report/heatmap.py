@@ -35,6 +35,8 @@ def plot_heatmap(
     size = (2.4 + 0.85 * len(columns), 1.8 + 0.45 * len(rows))
     figure = Figure(figsize=(max(size[0], 5.5), max(size[1], 2.6)), layout="constrained")
     axes = figure.subplots()
+    if not values.size:  # as where no fusion was tried: the picture says so
+        values, rows, columns, chosen = np.full((1, 1), np.nan), [np.nan], [np.nan], None
     drawn = axes.imshow(np.ma.masked_invalid(values), cmap=_COLOURS, aspect="auto", origin="lower")
     axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
     axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
@@ -52,6 +54,7 @@ def plot_heatmap(
         axes.add_patch(
             Rectangle(corner, 1, 1, fill=False, edgecolor="#d62728", linewidth=3, clip_on=False)
         )
-    figure.colorbar(drawn, ax=axes)
+    if low < high:
+        figure.colorbar(drawn, ax=axes)
     with whole_file(out) as temporary:
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=110)
