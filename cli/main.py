@@ -13,6 +13,7 @@ from smallobj.cli.evaluate import evaluate
 from smallobj.cli.fuse import fuse
 from smallobj.cli.predict import predict
 from smallobj.cli.runs import runs_app
+from smallobj.cli.show import show
 from smallobj.cli.train import train
 from smallobj.cli.tune import tune
 
@@ -35,6 +36,7 @@ app.command()(tune)
 app.command()(fuse)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(show)
 
 
 def main(arguments: list[str] | None = None) -> None:
