@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from smallobj.formats import Run
 from smallobj.formats.provenance import Origins
 
 BACKENDS = ("compiled", "ensemble-boxes")
-_OURS = ("method", "class_agnostic", "shift_px", "min_votes", "nms_iou", "models")
+T = TypeVar("T")
+
+_OURS = ("class_agnostic", "shift_px", "min_votes", "models")  # ensemble-boxes has none of these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,12 +234,16 @@ def _for_members(
 ) -> FusionConfig:
     """Settings that have one value a run, with one a member."""
     place = [used.index(member.run) for member in members]
-    changes = {
-        name: tuple(values[i] for i in place)
-        for name in ("weights", "nms_iou", "models")
-        if (values := getattr(config, name)) is not None
-    }
-    return replace(config, **changes)
+
+    def of_members(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
+        return None if values is None else tuple(values[i] for i in place)
+
+    return replace(
+        config,
+        weights=of_members(config.weights),
+        nms_iou=of_members(config.nms_iou),
+        models=of_members(config.models),
+    )
 
 
 def _views_of(sources: Sequence[Source]) -> list[int | None]:

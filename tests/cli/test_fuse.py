@@ -53,12 +53,24 @@ def test_runs_are_fused_into_a_run(
     assert "2 images, 2 boxes of 2 runs" in told.out
 
 
-@pytest.mark.parametrize("rule", ["avg", "max", "box_and_model_avg", "absent_model_aware_avg"])
-def test_both_backends_write_the_same(runs: tuple[Path, Path], tmp_path: Path, rule: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(
+            ("--conf-type", rule)
+            for rule in ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
+        ),
+        *(("--method", method) for method in ("nms", "soft_nms", "nmw")),
+    ],
+    ids=lambda options: options[1],
+)
+def test_both_backends_write_the_same(
+    runs: tuple[Path, Path], tmp_path: Path, options: tuple[str, str]
+) -> None:
     written = []
     for backend in ("compiled", "ensemble-boxes"):
         out = tmp_path / f"{backend}.json"
-        assert _fuse(*runs, "--out", out, "--conf-type", rule, "--backend", backend) == 0
+        assert _fuse(*runs, "--out", out, *options, "--backend", backend) == 0
         written.append(json.loads(out.read_text()))
     assert written[0].keys() == written[1].keys()
     for image, rows in written[0].items():
