@@ -1,11 +1,13 @@
 """Searching the space of settings with Optuna's TPE, alone or with several machines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import random
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from time import sleep
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
 
+Result = TypeVar("Result")
+
 _HEARTBEAT_S = 30  # a machine that is silent for three of them is lost, and its trial tried again
 _RETRIES = 3
+_OPENINGS = 6
 _INPUTS = "smallobj inputs"  # the study's own note of what it is a search of
 
 
@@ -51,7 +56,11 @@ def search_pools(
     start.expect(search.trials * len(start.fits))
     stop = Event()
     with _quiet():
-        studies = [_open(search, fit, start.seed, inputs) for fit in range(len(start.fits))]
+        storage = _patient(search, lambda: _storage(search.storage))
+        studies = [
+            _open(search, storage, fit, seed=start.seed, inputs=inputs)
+            for fit in range(len(start.fits))
+        ]
 
         def run(fit: int) -> None:
             _optimize(studies[fit], start, fit, trials=search.trials, untuned=simple[-1], stop=stop)
@@ -66,26 +75,25 @@ def search_pools(
     return [_pool(start, study, fit, base, simple[-1]) for fit, study in enumerate(studies)]
 
 
-def _open(search: Search, fit: int, seed: int, inputs: str) -> "Study":
+def _open(
+    search: Search, storage: "BaseStorage | None", fit: int, *, seed: int, inputs: str
+) -> "Study":
     import optuna  # noqa: PLC0415
 
-    shared = search.storage is not None  # machines of one seed would try the same
+    shared = storage is not None  # machines of one seed would try the same
     sampler = optuna.samplers.TPESampler(
         seed=None if shared else seed + fit, multivariate=True, constant_liar=shared
     )
-    try:
-        study = optuna.create_study(
-            storage=_storage(search.storage),
+    study = _patient(
+        search,
+        lambda: optuna.create_study(
+            storage=storage,
             study_name=f"{search.study}/{fit}",
             sampler=sampler,
             direction="maximize",
             load_if_exists=True,
-        )
-    except Exception as error:  # SQLAlchemy's own, the driver's, or a missing driver
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"cannot be used: {reason}", field="storage", value=search.storage
-        ) from error
+        ),
+    )
     known = study.user_attrs.get(_INPUTS)
     if known is None:
         study.set_user_attr(_INPUTS, inputs)
@@ -96,6 +104,26 @@ def _open(search: Search, fit: int, seed: int, inputs: str) -> "Study":
             value=search.study,
         )
     return study
+
+
+def _patient(search: Search, work: Callable[[], Result]) -> Result:
+    """Do what needs the database, again where another machine was making its tables just then.
+
+    Raises InputError where the database cannot be used.
+    """
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    for left in reversed(range(_OPENINGS)):
+        try:
+            return work()
+        except Exception as error:  # SQLAlchemy's own, the driver's, or a missing driver
+            reason = str(error).splitlines()[0]
+            if not left or isinstance(error, ImportError | ValueError | ArgumentError):
+                raise InputError(
+                    f"cannot be used: {reason}", field="storage", value=search.storage
+                ) from error
+            sleep(0.2 + 0.3 * random())
+    raise AssertionError("the last opening returns or raises")
 
 
 def _storage(url: str | None) -> "BaseStorage | None":

@@ -93,7 +93,7 @@ def test_common_tunes_on_the_images_every_run_holds(
     runs[0].write_text(json.dumps(dict(list(content.items())[:8])))
     labels = tmp_path / "eight.json"
     labels.write_text(json.dumps(dict(list(json.loads(truth.read_text()).items())[:8])))
-    grid = ("--grid", "iou=0.5", "--grid", "skip=0.001", "--grid", "weights=1,1|2,1")
+    grid = ("--grid", "iou=0.5", "--grid", "skip=0.001", "--calibrate", "none", "--folds", "2")
     recipes = [tmp_path / "common.toml", tmp_path / "cut.toml"]
     assert _run("tune", *runs, "--labels", truth, "--common", "--out", recipes[0], *grid) == 0
     assert "every run holds count: 8 of 20" in capfd.readouterr().err
@@ -178,13 +178,13 @@ def test_killed_half_way_it_goes_on_to_the_same_recipe(
 ) -> None:
     truth, *runs = data
     whole, killed = tmp_path / "whole.toml", tmp_path / "killed.toml"
-    options = ("--labels", truth, "--calibrate", "platt", "--grid", "iou=0.3:0.8:0.02")
+    options = ("--labels", truth, "--calibrate", "platt", "--grid", "iou=0.3:0.8:0.05")
     assert _run("tune", *runs, *options, "--out", whole) == 0
     code = "import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "tune", *runs, *options, "--out", killed]
     part = tmp_path / "killed.tune.part.jsonl"
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
-    while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 150):
+    while process.poll() is None and (not part.exists() or part.read_bytes().count(b"\n") < 90):
         sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
@@ -195,7 +195,7 @@ def test_killed_half_way_it_goes_on_to_the_same_recipe(
     assert _run("tune", *runs, *options, "--out", killed) == 0
     told = re.search(r"(\d+) scores of an interrupted run are used again", capfd.readouterr().err)
     assert told is not None
-    assert int(told[1]) >= 149
+    assert int(told[1]) >= 89
     assert killed.read_text() == whole.read_text()
     assert not part.exists()
 

@@ -14,7 +14,7 @@ from smallobj.ensemble import Plan, Search, Tuning, tune
 
 MODELS = ("a", "b")
 Data = tuple[BoxTable, list[BoxTable]]
-TRIALS = 5
+TRIALS = 4
 FITS = 3
 
 ONE_MACHINE = """
@@ -92,7 +92,7 @@ def test_a_storage_that_cannot_be_used_is_told(data: Data, url: str) -> None:
 
 def test_two_processes_work_on_one_search(data: Data, tmp_path: Path) -> None:
     (tmp_path / "data.pkl").write_bytes(pickle.dumps(data))
-    url, trials = f"sqlite:///{tmp_path / 'search.db'}", 6
+    url, trials = f"sqlite:///{tmp_path / 'search.db'}", 5
     command = [sys.executable, "-c", ONE_MACHINE, str(tmp_path / "data.pkl"), url, str(trials)]
     machines = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [machine.communicate(timeout=300)[1] for machine in machines]
