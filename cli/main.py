@@ -12,6 +12,7 @@ from smallobj.cli.detectors import detectors
 from smallobj.cli.evaluate import evaluate
 from smallobj.cli.fuse import fuse
 from smallobj.cli.predict import predict
+from smallobj.cli.profile import profile
 from smallobj.cli.runs import runs_app
 from smallobj.cli.show import show
 from smallobj.cli.train import train
@@ -37,6 +38,7 @@ app.command()(fuse)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(show)
+app.command()(profile)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -264,5 +264,8 @@ def _sheet_order(shown: Judged, kind: str) -> NDArray[np.int64]:
 
 
 def _caption(shown: Judged, row: int) -> str:
-    iou = shown.iou[row]
-    return box_text(shown, row) + ("" if np.isnan(iou) else f", IoU {iou:.2f}")
+    iou, other = shown.iou[row], int(shown.other[row])
+    if np.isnan(iou):
+        return box_text(shown, row)
+    of_other = f" with {shown.classes.names[other]}" if other != shown.label[row] else ""
+    return f"{box_text(shown, row)}, IoU {iou:.2f}{of_other}"
