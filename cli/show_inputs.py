@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smallobj.cli.scored import run_repairs, tell
 
@@ -37,6 +37,14 @@ def read_labelled(
 ) -> Seen:
     """The run on the images of the labels; those that are not among `inputs` are told."""
     from smallobj.formats import align_runs, read_labels, read_run_classes, read_runs
+    from smallobj.formats.faults import Stop
+
+    class BrokenImagesPass(Stop):
+        """They are told when they are drawn."""
+
+        def add(self, kind: str, reason: str, **place: Any) -> None:
+            if kind != "unreadable image":
+                super().add(kind, reason, **place)
 
     folder = Path(inputs[0]) if len(inputs) == 1 and Path(inputs[0]).is_dir() else None
     truth = read_labels(
@@ -46,7 +54,7 @@ def read_labelled(
         split=split,
         names=names,
         voc_origin=voc_origin,
-        strict=strict,
+        faults=BrokenImagesPass(strict=strict),
     )
     said = read_run_classes(classes, [path])
     runs = read_runs([path], labels=truth, classes=said, unit=unit, strict=strict)

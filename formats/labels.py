@@ -77,17 +77,19 @@ def read_labels(
     names: Path | None = None,
     voc_origin: int = 1,
     strict: bool = False,
+    faults: Faults | None = None,
 ) -> Labels:
     """Read labels: a folder in a known layout, or a label file.
 
     images: the image folder, where it cannot be guessed. kind: one of FORMATS, found from the
     content where None. split: one of the data set's own parts, or a text file with an
     image a line. names: a file of class names. voc_origin: 1 or 0. Boxes with faulty geometry are
-    repaired or dropped and counted; `strict` makes them errors.
+    repaired or dropped and counted; `strict` makes them errors. faults: decides instead what is an
+    error; what it lets pass is left out.
 
     Raises InputError with file, item, field and value where a value is at fault.
     """
-    faults = Stop(strict=strict)
+    faults = Stop(strict=strict) if faults is None else faults
     request = make_request(images=images, split=split, names=names, voc_origin=voc_origin)
     kind, raw = read_raw(data, kind, request, split, faults)
     raw = raw.with_sizes(faults)
