@@ -29,7 +29,7 @@ from smallobj.ensemble import FusionConfig, model_names
 from smallobj.ensemble.candidates import Candidate
 from smallobj.ensemble.folds import Fits
 from smallobj.ensemble.judge import Held, Judge, Judged
-from smallobj.ensemble.scorer import Calibrator
+from smallobj.ensemble.learner import Learner
 from smallobj.ensemble.tuning import Plan, tune
 from smallobj.ensemble.tuning_result import Step, Tuning
 from smallobj.evaluation import Difference, interval_of
@@ -46,6 +46,7 @@ STEPS = {  # of tune, as rows
     "calibration": "+ calibration",
     "size-aware IoU": "+ size-aware",
     "weights": "+ selection",
+    "learnt confidence": "+ learnt confidence",
 }
 
 
@@ -69,7 +70,7 @@ def main() -> None:
     tuning = tune(truth, runs, names, plan, on_progress=Told(console))
     fits = Fits.deal(truth, options.folds, seed=options.seed)
     judge = Judge(
-        truth, fits, Calibrator(truth, runs, fits), metric=options.metric, seed=options.seed
+        truth, fits, Learner(truth, runs, fits), metric=options.metric, seed=options.seed
     )
     rows = [Row("best single", tuning.single, names[tuning.best_single])]
     rows += [untuned(name, judge, fits, cap) for name in UNTUNED]

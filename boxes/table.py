@@ -231,6 +231,11 @@ class BoxTable:
         columns: dict[str, Any] = {name: column[keep] for name, column in self._row_columns()}
         return replace(self, offsets=kept[self.offsets], **columns)
 
+    def take_rows(self, order: NDArray[np.int64]) -> "BoxTable":
+        """The same boxes in another order [M], which leaves every box in its image."""
+        columns: dict[str, Any] = {name: column[order] for name, column in self._row_columns()}
+        return replace(self, **columns)
+
     def _row_columns(self) -> Iterator[tuple[str, NDArray]]:
         for name in _COLUMNS:
             column = getattr(self, name)

@@ -57,6 +57,13 @@ def tune(
             help="Calibration to try: auto (every one), none, temperature, platt, isotonic."
         ),
     ] = "auto",
+    learn: Annotated[
+        bool,
+        typer.Option(
+            "--learn/--no-learn",
+            help="Also try to learn the score of a fused box from what each run said of it.",
+        ),
+    ] = True,
     search: Annotated[
         str | None,
         typer.Option(help="Search a larger space instead of a grid: optuna.", show_default="grid"),
@@ -122,7 +129,8 @@ def tune(
         bool, typer.Option("--json", help="Print the report as JSON instead of tables.")
     ] = False,
 ) -> None:
-    """Choose how to fuse runs, in steps: settings, calibration, IoU by size, weights.
+    """Choose how to fuse runs, in steps: settings, calibration, IoU by size, weights,
+    learnt confidence.
 
     What is chosen on some images is scored on others (out of fold); a step that does not pay there
     is not taken. Says so where one run alone is best.
@@ -148,6 +156,7 @@ def tune(
         metric=metric,
         grid=values,
         calibrate=calibrate,
+        learn=learn,
         search=_search(search, trials, storage, study, with_grid=bool(grid)),
         goal=operating_point,
         folds=folds,

@@ -7,6 +7,7 @@ from smallobj.ensemble.greedy import ScoreMemo, greedy_weights
 from smallobj.ensemble.grid import Grid, default_settings, default_weights
 from smallobj.ensemble.grid_file import best_settings, grid_path, setting_name, write_grid
 from smallobj.ensemble.grid_options import parse_grid
+from smallobj.ensemble.judge import fold_mean
 from smallobj.ensemble.limits import Costs, Limits, costs_of
 from smallobj.ensemble.pareto import FrontRow, pareto_front
 from smallobj.ensemble.recipe import Recipe, model_names
@@ -23,7 +24,7 @@ from smallobj.ensemble.selection import (
 )
 from smallobj.ensemble.suppression import nms
 from smallobj.ensemble.trace import Trace
-from smallobj.ensemble.tuning import Plan, fold_mean, tune
+from smallobj.ensemble.tuning import Plan, tune
 from smallobj.ensemble.tuning_result import Step, Tuning
 
 __all__ = [

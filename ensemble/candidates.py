@@ -29,6 +29,7 @@ class Candidate:
 
     config: FusionConfig
     calibration: CalibrationKind | None = None
+    learnt: bool = False  # the scores of the fused boxes are learnt (LearntConfidence)
 
     def __str__(self) -> str:
         """What differs from the default, for a table a person reads."""
@@ -49,6 +50,8 @@ class Candidate:
             told.append("nms " + ",".join(f"{value:g}" for value in config.nms_iou))
         if self.calibration is not None:
             told.append(str(self.calibration))
+        if self.learnt:
+            told.append("learnt confidence")
         return ", ".join(told)
 
 
@@ -84,7 +87,7 @@ def with_weights(candidate: Candidate, weights: tuple[float, ...]) -> Candidate:
         run = next(run for run, weight in enumerate(weights) if weight > 0)
         as_it_is = alone(run, len(weights), config.max_detections)
         config = replace(as_it_is, nms_iou=config.nms_iou, models=config.models)
-    return replace(candidate, config=config)
+    return replace(candidate, config=config, learnt=candidate.learnt and not is_alone(config))
 
 
 def fusing(candidate: Candidate, runs: int) -> Candidate:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array, BoxTable, InputError, Source
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.fusion import clip_scores, fuse, fuse_traced
+from smallobj.ensemble.learnt_confidence import fuse_learnt
 from smallobj.ensemble.operating_point import reach_thresholds
 from smallobj.ensemble.recipe import Recipe, model_names
 from smallobj.ensemble.reference import fuse_reference
@@ -82,7 +83,11 @@ class FusionPlan:
         return None if member.source is None or source is None else source == member.source
 
     def _fuse(self, tables: Sequence[BoxTable], *, traced: bool) -> tuple[BoxTable, Trace | None]:
+        confidence = None if self.recipe is None else self.recipe.confidence
         try:
+            if confidence is not None:
+                fused, trace = fuse_learnt(tables, self.config, confidence)
+                return fused, trace if traced else None
             if self.backend != "compiled":
                 return fuse_reference(tables, self.config), None
             return fuse_traced(tables, self.config) if traced else (fuse(tables, self.config), None)
@@ -167,7 +172,7 @@ def plan_fusion(
         for source in (_views_of(sources[run]) if views_as_runs else [None])
     ]
     _check(recipe, thresholds=thresholds, views_as_runs=views_as_runs)
-    _check_backend(backend, config)
+    _check_backend(backend, config, recipe)
     told = [_sources_of(run, own) for run, own in zip(runs, sources, strict=True)]
     plan = FusionPlan(
         runs=tuple(run.name for run in runs),
@@ -202,11 +207,14 @@ def _check_lengths(config: FusionConfig, runs: int) -> None:
             raise InputError(reason, field=name, value=given)
 
 
-def _check_backend(backend: str, config: FusionConfig) -> None:
+def _check_backend(backend: str, config: FusionConfig, recipe: Recipe | None) -> None:
     if backend not in BACKENDS:
         raise InputError(f"known: {', '.join(BACKENDS)}", field="backend", value=backend)
     if backend == "compiled":
         return
+    if recipe is not None and recipe.confidence is not None:
+        reason = "ensemble-boxes cannot learn confidence, which the recipe has: leave it out"
+        raise InputError(reason, field="backend", value=backend)
     for name in _OURS:
         if getattr(config, name) != getattr(FusionConfig(), name):
             reason = "ensemble-boxes has no such setting: leave out --backend"

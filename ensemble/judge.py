@@ -8,8 +8,7 @@ import numpy as np
 from smallobj.boxes import Array, BoxTable
 from smallobj.ensemble.candidates import Candidate
 from smallobj.ensemble.folds import Fits
-from smallobj.ensemble.fusion import fuse
-from smallobj.ensemble.scorer import Calibrator
+from smallobj.ensemble.learner import Learner
 from smallobj.evaluation import (
     EVERY_AREA,
     AreaRange,
@@ -21,6 +20,7 @@ from smallobj.evaluation import (
     prepare_truth,
     thresholds_of,
 )
+from smallobj.formats import split_folds
 
 SMALL_PX = 32
 _SMALL = AreaRange(f"<{SMALL_PX} px", 0.0, float(SMALL_PX**2))
@@ -91,13 +91,13 @@ class Judge:
         self,
         truth: BoxTable,
         fits: Fits,
-        calibrator: Calibrator,
+        learner: Learner,
         *,
         metric: str,
         seed: int,
         samples: int = 1000,
     ) -> None:
-        self._fits, self._calibrator = fits, calibrator
+        self._fits, self._learner = fits, learner
         self._levels, self._seed, self._samples = thresholds_of(metric), seed, samples
         self._index = [np.flatnonzero(fits.held_out(fit)) for fit in range(len(fits))]
         self._truth = [prepare_truth(truth.take_images(index)) for index in self._index]
@@ -115,15 +115,10 @@ class Judge:
         )
         return Judged(every=every, small=small)
 
-    def fused(self, candidate: Candidate, fit: int) -> BoxTable:
-        """The held-out fold of a fit, fused."""
-        tables = self._calibrator.tables(candidate.calibration, fit)
-        return fuse([table.take_images(self._index[fit]) for table in tables], candidate.config)
-
     def _fold(self, candidate: Candidate, fit: int) -> list[tuple[float, Array]]:
         key = (candidate, fit)
         if key not in self._known:
-            fused = self.fused(candidate, fit)
+            fused = self._learner.fused(candidate, fit, self._index[fit])
             self._known[key] = [
                 self._score(fused, fit, area) for area in (EVERY_AREA, _SMALL)
             ]  # the fused boxes are under the cap already
@@ -139,3 +134,24 @@ def mean_known(values: Array) -> float:
     """Mean of what is not NaN; NaN where all is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else np.nan
+
+
+def fold_mean(
+    truth: BoxTable,
+    table: BoxTable,
+    *,
+    metric: str = "map50",
+    folds: int = 5,
+    seed: int = 0,
+    max_detections: int | None = 100,
+) -> float:
+    """The metric of one run as a mean over the folds that `tune` deals: beside an out-of-fold mean.
+
+    A mean over small folds lies above the metric of all images: compare like with like.
+    """
+    matches = match(
+        prepare_truth(truth), table, thresholds_of(metric), max_detections=max_detections
+    )
+    fold = split_folds(truth, folds, seed=seed)
+    means = [mean_precision(matches, weight=fold == number) for number in range(folds)]
+    return mean_known(np.array(means))

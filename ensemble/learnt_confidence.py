@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array, BoxTable, InputError, box_area
 from smallobj.ensemble.calibration_curves import logistic, logit
 from smallobj.ensemble.calibration_fields import Fields
+from smallobj.ensemble.config import FusionConfig
+from smallobj.ensemble.fusion import fuse_traced
 from smallobj.ensemble.trace import Trace
 from smallobj.evaluation.reliability import Outcomes, outcomes
 
@@ -22,6 +24,8 @@ _PRIOR = 10.0  # strength of the belief in the rule's own score: a ridge on ever
 _FREE = 1e-3  # the same for the offset, which is next to free
 _MOST_ODDS = 8.0  # log odds beyond this are cut: their squares would outweigh all others
 _STEPS = 50
+_MOST_MISSES = 100_000  # of the false boxes no more are looked at, each for several
+_MOST_IN_PAIRS = 8  # runs; the pairs of more would have thousands of features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +89,20 @@ def fit_confidence(
 
     `fused` and `trace` are what `fuse_traced` made of the tables, best without a cap. Of each run
     the log odds of its best member, or that it has none, the box's side, their squares and the
-    products of pairs count. With few boxes the slopes stay near 0, and the rule's own score stays.
-    found: the outcomes of `fused` where it was matched before.
+    products of pairs (of up to eight runs) count. With few boxes the slopes stay near 0, and the
+    rule's own score stays. found: the outcomes of `fused` where it was matched before.
     """
     found = found or outcomes(truth, fused, iou=iou)
     used = found.counted if images is None else found.counted & images[fused.image_index]
     assert fused.score is not None
-    x = _features(fused, trace, tables)[used]
+    rows, weight = _sample(np.flatnonzero(used), found.hit)
+    x = _features(fused, trace, tables, rows)
     middle, spread = np.zeros(x.shape[1]), np.ones(x.shape[1])
     if len(x):
         middle, spread = x.mean(axis=0), x.std(axis=0)
         spread = np.where(spread < 1e-9, 1.0, spread)
     x = np.concatenate([(x - middle) / spread, np.ones((len(x), 1))], axis=1)
-    line = _regress(x, logit(fused.score[used]), found.hit[used].astype(np.float64))
+    line = _regress(x, logit(fused.score[rows]), found.hit[rows].astype(np.float64), weight)
     return LearntConfidence(
         runs=len(tables),
         middle=tuple(middle.tolist()),
@@ -107,21 +112,52 @@ def fit_confidence(
     )
 
 
+def fuse_learnt(
+    tables: Sequence[BoxTable], config: FusionConfig, confidence: LearntConfidence
+) -> tuple[BoxTable, Trace]:
+    """`fuse_traced` with learnt scores: the cap keeps those that are best by them.
+
+    Raises what `fuse_traced` and `LearntConfidence.apply` raise.
+    """
+    fused, trace = fuse_traced(tables, replace(config, max_detections=None))
+    scored = confidence.apply(fused, trace, tables)
+    assert scored.score is not None
+    order = np.lexsort((-scored.score, scored.image_index))
+    rank = np.arange(len(order)) - np.repeat(scored.offsets[:-1], np.diff(scored.offsets))
+    kept = rank < (config.max_detections or len(order))
+    return scored.take_rows(order).filter_rows(kept), trace.of_boxes(order[kept])
+
+
 def feature_count(runs: int) -> int:
     """How many features F a fused box has."""
-    return 5 * runs + 2 + 2 * runs * (runs - 1)
+    return 5 * runs + 2 + (2 * runs * (runs - 1) if runs <= _MOST_IN_PAIRS else 0)
 
 
-def _features(fused: BoxTable, trace: Trace, tables: Sequence[BoxTable]) -> Array:
-    """Features of K fused boxes, [K, F]."""
-    best = _best_members(trace, tables)
+def _sample(rows: NDArray[np.int64], hit: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Array]:
+    """Rows to fit on, and how many each stands for: all hits, and of the misses a share."""
+    misses = rows[~hit[rows]]
+    if len(misses) <= _MOST_MISSES:
+        return rows, np.ones(len(rows))
+    taken = np.random.default_rng(0).choice(misses, _MOST_MISSES, replace=False)
+    rows = np.sort(np.concatenate([rows[hit[rows]], taken]))
+    return rows, np.where(hit[rows], 1.0, len(misses) / _MOST_MISSES)
+
+
+def _features(
+    fused: BoxTable,
+    trace: Trace,
+    tables: Sequence[BoxTable],
+    rows: NDArray[np.int64] | slice = slice(None),
+) -> Array:
+    """Features of the K fused boxes at `rows`, [K, F]."""
+    best = _best_members(trace, tables)[rows]
     absent = np.isinf(best)
     odds = np.where(absent, 0.0, np.clip(best, -_MOST_ODDS, _MOST_ODDS))
     away = absent.astype(np.float64)
-    side = 0.5 * np.log(np.maximum(box_area(fused.xyxy), 1.0))[:, None]
+    side = 0.5 * np.log(np.maximum(box_area(fused.xyxy[rows]), 1.0))[:, None]
     pairs = [
         (a * b)[:, None]
-        for i, j in combinations(range(len(tables)), 2)
+        for i, j in combinations(range(len(tables) if len(tables) <= _MOST_IN_PAIRS else 0), 2)
         for a in (odds[:, i], away[:, i])
         for b in (odds[:, j], away[:, j])
     ]
@@ -142,22 +178,22 @@ def _best_members(trace: Trace, tables: Sequence[BoxTable]) -> Array:
     return best
 
 
-def _regress(x: Array, base: Array, hit: Array) -> Array:
+def _regress(x: Array, base: Array, hit: Array, weight: Array) -> Array:
     """The line [F + 1] of greatest likelihood beside the log odds `base` [K]: Newton, damped."""
     ridge = np.full(x.shape[1], _PRIOR)
     ridge[-1] = _FREE
     line = np.zeros(x.shape[1])
-    loss = _loss(base, hit, ridge, line)
+    loss = _loss(base, hit, weight, ridge, line)
     for _ in range(_STEPS):
         chance = logistic(base + x @ line)
-        slope = x.T @ (chance - hit) + ridge * line
-        bend = (x.T * (chance * (1 - chance))) @ x + np.diag(ridge)
+        slope = x.T @ (weight * (chance - hit)) + ridge * line
+        bend = (x.T * (weight * chance * (1 - chance))) @ x + np.diag(ridge)
         step, size = np.linalg.solve(bend, slope), 1.0
-        trial = _loss(base + x @ (line - step), hit, ridge, line - step)
+        trial = _loss(base + x @ (line - step), hit, weight, ridge, line - step)
         while trial > loss and size > 1e-6:
             size /= 2
             moved = line - size * step
-            trial = _loss(base + x @ moved, hit, ridge, moved)
+            trial = _loss(base + x @ moved, hit, weight, ridge, moved)
         if trial > loss:
             break
         line, loss = line - size * step, trial
@@ -166,6 +202,6 @@ def _regress(x: Array, base: Array, hit: Array) -> Array:
     return line
 
 
-def _loss(value: Array, hit: Array, ridge: Array, line: Array) -> float:
-    likelihood = np.sum(np.logaddexp(0, value) - hit * value)
+def _loss(value: Array, hit: Array, weight: Array, ridge: Array, line: Array) -> float:
+    likelihood = np.sum(weight * (np.logaddexp(0, value) - hit * value))
     return float(likelihood + 0.5 * np.sum(ridge * line**2))

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from smallobj.boxes import BoxTable, InputError
 from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.config import FusionConfig
+from smallobj.ensemble.fusion import clip_scores, fuse
+from smallobj.ensemble.learnt_confidence import LearntConfidence, fuse_learnt
 from smallobj.ensemble.operating_point import Thresholds
 from smallobj.formats import Run
 
@@ -20,6 +22,7 @@ class Recipe:
     models: tuple[str, ...]
     config: FusionConfig  # with one weight a model
     calibrations: tuple[Calibration | None, ...] = ()  # one a model; empty: none of them
+    confidence: LearntConfidence | None = None  # of the models that take part, in their order
     operating_point: Thresholds | None = None  # where to cut the fused scores, if boxes are needed
     metric: str | None = None  # what was tuned for
     scores: Mapping[str, float] = field(default_factory=dict)  # what it reached, by name
@@ -31,6 +34,9 @@ class Recipe:
             getattr(self.config, one_a_model)(len(self.models))
         if len(self.calibrations) not in {0, len(self.models)}:
             raise ValueError(f"{len(self.calibrations)} calibrations for {len(self.models)} models")
+        if self.confidence is not None and self.confidence.runs != len(self.used):
+            runs = self.confidence.runs
+            raise ValueError(f"confidence of {runs} models, where {len(self.used)} take part")
 
     @property
     def used(self) -> tuple[int, ...]:
@@ -71,6 +77,17 @@ class Recipe:
             table if calibration is None else calibration.apply(table)
             for table, calibration in zip(tables, chosen, strict=True)
         ]
+
+    def fuse(self, tables: Sequence[BoxTable]) -> BoxTable:
+        """Fuse the tables that `choose` chose, in its order, as it was tuned; scores up to 1.
+
+        Raises ValueError for another number of tables than models that take part.
+        """
+        prepared = self.prepare(tables)
+        config = config_of(self.config, self.used, len(self.models))
+        if self.confidence is not None:
+            return fuse_learnt(prepared, config, self.confidence)[0]
+        return clip_scores(fuse(prepared, config))[0]
 
 
 def config_of(config: FusionConfig, used: Sequence[int], runs: int) -> FusionConfig:

@@ -1,17 +1,20 @@
 """A recipe as a TOML file: version 2; files of version 1, which had no version, are read too."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import tomli_w
 
 from smallobj.boxes import InputError, write_text
 from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.config import FusionConfig
+from smallobj.ensemble.learnt_confidence import LearntConfidence
 from smallobj.ensemble.operating_point import Thresholds
 from smallobj.ensemble.recipe import Recipe
+
+Read = TypeVar("Read")
 
 VERSION = 2
 _NUMBER = ("a number", (int, float))
@@ -31,7 +34,7 @@ _SETTINGS: dict[str, tuple[str, tuple[type, ...]]] = {
     "allows_overflow": _SWITCH,
     "max_detections": _WHOLE,
 }
-_KEYS = {"version", "metric", "scores", "operating_point", "model", *_SETTINGS}
+_KEYS = {"version", "metric", "scores", "confidence", "operating_point", "model", *_SETTINGS}
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
@@ -44,6 +47,8 @@ def write_recipe(path: Path, recipe: Recipe) -> None:
     if recipe.metric is not None:
         content["metric"] = recipe.metric
     content["scores"] = dict(recipe.scores)
+    if recipe.confidence is not None:
+        content["confidence"] = recipe.confidence.as_dict()
     if recipe.operating_point is not None:
         content["operating_point"] = recipe.operating_point.as_dict()
     content["model"] = [_model(recipe, place) for place in range(len(recipe.models))]
@@ -83,7 +88,8 @@ def read_recipe(path: Path) -> Recipe:
             models=tuple(model.id for model in models),
             config=config,
             calibrations=_calibrations(path, models),
-            operating_point=_operating_point(path, content.get("operating_point")),
+            confidence=_part(path, content, "confidence", LearntConfidence.from_dict),
+            operating_point=_part(path, content, "operating_point", Thresholds.from_dict),
             metric=_metric(path, content.get("metric")),
             scores=_numbers(path, "scores", content.get("scores", {})),
         )
@@ -182,13 +188,17 @@ def _calibrations(path: Path, models: list[_Entry]) -> tuple[Calibration | None,
     return tuple(found)
 
 
-def _operating_point(path: Path, entry: object) -> Thresholds | None:
+def _part(
+    path: Path, content: Mapping[str, Any], name: str, read: Callable[[dict[str, Any]], Read]
+) -> Read | None:
+    """A table of the recipe that may be missing, read by what knows it."""
+    entry = content.get(name)
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise InputError("has to be a table", file=path, field="operating_point", value=entry)
+        raise InputError("has to be a table", file=path, field=name, value=entry)
     try:
-        return Thresholds.from_dict(entry)
+        return read(entry)
     except InputError as error:
         raise InputError(error.reason, file=path, field=error.field, value=error.value) from error
 

@@ -9,59 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable
-from smallobj.ensemble.calibration import Calibration, fit_outcomes
 from smallobj.ensemble.candidates import CalibrationKind, Candidate
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.folds import Fits
+from smallobj.ensemble.learner import Learner
 from smallobj.ensemble.score_store import ScoreStore
 from smallobj.ensemble.scoring import score_settings
-from smallobj.evaluation.reliability import Outcomes, outcomes
+from smallobj.evaluation import match, mean_precisions, prepare_truth, thresholds_of
 
 _CHUNK = 96  # settings scored before they are kept on disk
-_MOST_TABLES = 4  # calibrated sets of tables that are held
-
-
-class Calibrator:
-    """The calibrations of every kind and fit, each fitted on the images of its fit alone."""
-
-    def __init__(self, truth: BoxTable, tables: Sequence[BoxTable], fits: Fits) -> None:
-        self._truth, self._tables, self._fits = truth, tables, fits
-        self._outcomes: list[Outcomes] = []  # of every run, once they are asked for
-        self._fitted: dict[tuple[CalibrationKind, int], tuple[Calibration, ...]] = {}
-        self._applied: dict[tuple[CalibrationKind, int], list[BoxTable]] = {}
-
-    @property
-    def outcomes(self) -> list[Outcomes]:
-        """Which boxes of each run are right."""
-        if not self._outcomes:
-            self._outcomes = [outcomes(self._truth, table) for table in self._tables]
-        return self._outcomes
-
-    def fitted(self, kind: CalibrationKind, fit: int) -> tuple[Calibration, ...]:
-        """The calibration of every run."""
-        key = (kind, fit)
-        if key not in self._fitted:
-            self._fitted[key] = tuple(
-                fit_outcomes(
-                    table, found, method=kind.method, by=kind.by, images=self._fits.own(fit)
-                )
-                for table, found in zip(self._tables, self.outcomes, strict=True)
-            )
-        return self._fitted[key]
-
-    def tables(self, kind: CalibrationKind | None, fit: int) -> Sequence[BoxTable]:
-        """The runs as a fit sees them."""
-        if kind is None:
-            return self._tables
-        key = (kind, fit)
-        if key not in self._applied:
-            while len(self._applied) >= _MOST_TABLES:
-                del self._applied[next(iter(self._applied))]
-            self._applied[key] = [
-                calibration.apply(table)
-                for calibration, table in zip(self.fitted(kind, fit), self._tables, strict=True)
-            ]
-        return self._applied[key]
 
 
 class Scorer:
@@ -78,16 +34,20 @@ class Scorer:
         on_scored: Callable[[int], None] | None = None,
     ) -> None:
         self.truth, self.fits, self.metric = truth, fits, metric
-        self.calibrator = Calibrator(truth, tables, fits)
+        self.learner = Learner(truth, tables, fits)
         self.runs = len(tables)
         self.on_scored = on_scored  # how many more were scored, from any thread
         self._store = store or ScoreStore()
         self._every = fits.parts()
+        self._prepared = prepare_truth(truth)
         self._lock = Lock()
 
     def score(self, candidates: Sequence[Candidate], fit: int) -> Array:
         """Scores [S, 2] on a fit's own images and on its held-out fold; NaN without a true box."""
         scores = np.empty((len(candidates), 2))
+        for place, candidate in enumerate(candidates):
+            if candidate.learnt:
+                scores[place] = self._learnt(candidate, fit)
         for kind, places in _by_calibration(candidates):
             configs = [candidates[place].config for place in places]
             if kind is None:
@@ -96,6 +56,20 @@ class Scorer:
                 parts = self.fits.parts([fit])
                 scores[places] = self.score_parts(configs, kind, fit, parts, name="fit")
         return scores
+
+    def _learnt(self, candidate: Candidate, fit: int) -> Array:
+        """Scores [2] of a candidate whose confidence the fit learns."""
+        key = f"learnt|{candidate.calibration}|{fit}|{candidate.config!r}"
+        if self._store.get(key) is None:
+            levels = thresholds_of(self.metric)
+            fused = self.learner.fused(candidate, fit)
+            found = match(self._prepared, fused, levels, max_detections=None)
+            scores = mean_precisions(found, self.fits.parts([fit]))
+            with self._lock:
+                self._store.put([key], scores[None])
+        if self.on_scored is not None:
+            self.on_scored(1)
+        return np.array(self._store.get(key), np.float64)
 
     def raw(self, configs: Sequence[FusionConfig]) -> Array:
         """Scores [S, 1 + F, 2] of settings without calibration, on every fit."""
@@ -120,7 +94,7 @@ class Scorer:
         for chunk in _chunks(sorted(new, key=_sharing)):
             scores = score_settings(
                 self.truth,
-                self.calibrator.tables(kind, fit),
+                self.learner.tables(kind, fit),
                 chunk,
                 metric=self.metric,
                 parts=parts,
@@ -139,7 +113,8 @@ def _by_calibration(
 ) -> Iterable[tuple[CalibrationKind | None, list[int]]]:
     places: dict[CalibrationKind | None, list[int]] = {}
     for place, candidate in enumerate(candidates):
-        places.setdefault(candidate.calibration, []).append(place)
+        if not candidate.learnt:
+            places.setdefault(candidate.calibration, []).append(place)
     return places.items()
 
 

@@ -23,6 +23,7 @@ from smallobj.ensemble.selection import bag_parts, select_weights
 
 SHIFTS_PX = (0.0, 1.0, 2.0, 3.0, 4.0)
 _NEAR_IOU = (-0.1, -0.05, 0.0, 0.05, 0.1)
+_HIGHER_IOU = (0.0, 0.05, 0.1)  # what few runs see costs less once that is learnt
 _FIRST_LOOK = 4  # settings on which the kinds of calibration are compared
 _KINDS_KEPT = 2
 _CALIBRATED = 16  # settings that are tried with the kinds that are kept
@@ -150,6 +151,22 @@ def weight_pools(start: Start, state: Sequence[Candidate]) -> list[Pool]:
         )
         pools.append(start.pool([candidate, with_weights(base, found.weights)], fit))
     return pools
+
+
+def learnt_pools(start: Start, state: Sequence[Candidate]) -> list[Pool]:
+    """Every fit may learn the scores of its fused boxes, at the IoU it has or a higher one."""
+    return start.pools([[candidate, *_learnt(candidate)] for candidate in state])
+
+
+def _learnt(candidate: Candidate) -> list[Candidate]:
+    config = candidate.config
+    if is_alone(config):
+        return []
+    return [
+        replace(candidate, config=replace(config, iou=round(config.iou + step, 6)), learnt=True)
+        for step in _HIGHER_IOU
+        if config.iou + step < 1
+    ]
 
 
 def _size_aware(candidate: Candidate) -> list[Candidate]:

@@ -21,6 +21,13 @@ class Trace:
     run: NDArray[np.int32]  # [P], number of the table
     row: NDArray[np.int64]  # [P], row of that table
 
+    def of_boxes(self, index: NDArray[np.int64]) -> "Trace":
+        """The trace of the fused boxes at `index` [J], in that order."""
+        counts = np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], counts)
+        return Trace(offsets=offsets, run=self.run[places], row=self.row[places])
+
 
 def filled_slots(fused: Fused, rule: int) -> NDArray[np.int64]:
     """Places of the fused boxes under one rule, without the gaps of images that have fewer."""

@@ -1,6 +1,6 @@
 """Choosing how to fuse on labelled images, step by step, judged on images that had no say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,11 +27,9 @@ from smallobj.ensemble.tuning_extras import (
     what_each_brings,
     working_point,
 )
+from smallobj.ensemble.tuning_progress import Progress, Tell
 from smallobj.ensemble.tuning_result import Step, Tuning
-from smallobj.evaluation import match, mean_precision, prepare_truth, thresholds_of
-from smallobj.formats import split_folds
-
-Progress = Callable[[str, int, int], None]  # name of the step, candidates scored, and of how many
+from smallobj.evaluation import thresholds_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +42,7 @@ class Plan:
     seed: int = 0  # decides how images are dealt and drawn
     max_detections: int | None = 100  # boxes kept an image; None: all
     calibrate: str = "auto"  # one of CALIBRATION_CHOICES
+    learn: bool = True  # also try to learn the confidence of fused boxes
     search: Search | None = None  # instead of the grid
     goal: str | None = None  # of the working point: f1, precision=P, recall=R
     limits: Limits | None = None  # what an ensemble may cost at most
@@ -80,9 +79,9 @@ def tune(
     plan: Plan | None = None,
     *,
     store: ScoreStore | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Tell | None = None,
 ) -> Tuning:
-    """Choose how to fuse, in steps: settings, calibration, size-aware IoU, weights.
+    """Choose how to fuse, in steps: settings, calibration, size-aware IoU, weights, confidence.
 
     The tables, one a model, share images and classes with the truth. Every step is chosen by each
     fit on its own images, "no change" among its choices, and accepted where that pays out of fold
@@ -112,18 +111,18 @@ class _Chain:
         fits: Fits,
         *,
         store: ScoreStore | None,
-        on_progress: Progress | None,
+        on_progress: Tell | None,
     ) -> None:
         self.truth, self.tables, self.plan, self.fits = truth, tables, plan, fits
-        self.progress = _Progress(on_progress)
+        self.progress = Progress(on_progress)
         self.scorer = Scorer(
             truth, tables, fits, metric=plan.metric, store=store, on_scored=self.progress.count
         )
         self.start = Start(
             scorer=self.scorer, allowed=plan.allowed, seed=plan.seed, expect=self.progress.expect
         )
-        calibrator = self.scorer.calibrator
-        self.judge = Judge(truth, fits, calibrator, metric=plan.metric, seed=plan.seed)
+        learner = self.scorer.learner
+        self.judge = Judge(truth, fits, learner, metric=plan.metric, seed=plan.seed)
         runs, cap = len(tables), plan.max_detections
         self.simple = [alone(run, runs, cap) for run in range(runs)]
         self.simple.append(
@@ -160,6 +159,9 @@ class _Chain:
         if len(self.tables) > 1:
             self.progress.begin("weights")
             self._settle("weights", steps.weight_pools(self.start, self.state))
+        if self.plan.learn and len(self.tables) > 1:
+            self.progress.begin("learnt confidence")
+            self._settle("learnt confidence", steps.learnt_pools(self.start, self.state))
 
     def _inputs(self) -> str:
         """A name for what the scores depend on: a search must not go on with that of others."""
@@ -220,7 +222,7 @@ class _Chain:
 
     def result(self, models: tuple[str, ...]) -> Tuning:
         """All that was found."""
-        final, calibrator, plan = self.before, self.scorer.calibrator, self.plan
+        final, learner, plan = self.before, self.scorer.learner, self.plan
         scores = self.scorer.raw(self.tried)
         goal = plan.goal
         return Tuning(
@@ -239,6 +241,7 @@ class _Chain:
             gain=final.judged.every.above(self.single.every),
             gain_small=final.judged.small.above(self.single.small),
             calibrations=self._calibrations(final.chosen[0]),
+            confidence=learner.confidence(final.chosen[0], 0) if final.chosen[0].learnt else None,
             reliability=self._reliability(models),
             brings=what_each_brings(models, final.chosen, self.scorer),
             front=()
@@ -246,13 +249,13 @@ class _Chain:
             else cost_front(final.chosen[0], self.scorer, plan.costs),
             working_point=None
             if goal is None
-            else working_point(self.truth, final.chosen, self.fits, calibrator, goal),
+            else working_point(self.truth, final.chosen, self.fits, learner, goal),
         )
 
     def _calibrations(self, chosen: Candidate) -> tuple[Calibration | None, ...]:
         if chosen.calibration is None:
             return ()
-        fitted = self.scorer.calibrator.fitted(chosen.calibration, 0)
+        fitted = self.scorer.learner.fitted(chosen.calibration, 0)
         weights = chosen.config.weights_of(len(fitted))
         return tuple(
             one if weight > 0 else None for one, weight in zip(fitted, weights, strict=True)
@@ -263,49 +266,5 @@ class _Chain:
         kinds = [step.chosen[0].calibration for step in self.steps if step.name == "calibration"]
         if not kinds or kinds[0] is None:
             return ()
-        calibrator = self.scorer.calibrator
-        return reliability_by_run(models, self.tables, self.fits, calibrator, kinds[0])
-
-
-class _Progress:
-    """Counts what was scored in a step, from any thread."""
-
-    def __init__(self, tell: Progress | None) -> None:
-        self._tell = tell
-        self._name, self._done, self._total = "", 0, 0
-
-    def begin(self, name: str) -> None:
-        """A step begins."""
-        self._name, self._done, self._total = name, 0, 0
-
-    def expect(self, more: int) -> None:
-        """So many more are to be scored."""
-        self._total += more
-        self.count(0)
-
-    def count(self, more: int) -> None:
-        """So many more are scored."""
-        self._done += more
-        if self._tell is not None and self._total:
-            self._tell(self._name, min(self._done, self._total), self._total)
-
-
-def fold_mean(
-    truth: BoxTable,
-    table: BoxTable,
-    *,
-    metric: str = "map50",
-    folds: int = 5,
-    seed: int = 0,
-    max_detections: int | None = 100,
-) -> float:
-    """The metric of one run as a mean over the folds that `tune` deals: beside an out-of-fold mean.
-
-    A mean over small folds lies above the metric of all images: compare like with like.
-    """
-    matches = match(
-        prepare_truth(truth), table, thresholds_of(metric), max_detections=max_detections
-    )
-    fold = split_folds(truth, folds, seed=seed)
-    means = [mean_precision(matches, weight=fold == number) for number in range(folds)]
-    return mean_known(np.array(means))
+        learner = self.scorer.learner
+        return reliability_by_run(models, self.tables, self.fits, learner, kinds[0])

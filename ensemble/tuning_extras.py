@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from smallobj.boxes import Array, BoxTable
 from smallobj.ensemble.candidates import CalibrationKind, Candidate, fusing, with_weights
 from smallobj.ensemble.folds import Fits
-from smallobj.ensemble.fusion import fuse
 from smallobj.ensemble.greedy import ScoreMemo, Weights
 from smallobj.ensemble.judge import mean_known
+from smallobj.ensemble.learner import Learner
 from smallobj.ensemble.limits import Costs
 from smallobj.ensemble.operating_point import apply_thresholds, choose_thresholds
 from smallobj.ensemble.operating_records import Rates, Thresholds, total_rates
 from smallobj.ensemble.pareto import FrontRow, pareto_front
-from smallobj.ensemble.scorer import Calibrator, Scorer
+from smallobj.ensemble.scorer import Scorer
 from smallobj.ensemble.selection import without
 from smallobj.evaluation.reliability import outcomes, reliability_of
 
@@ -65,15 +65,15 @@ def reliability_by_run(
     models: Sequence[str],
     tables: Sequence[BoxTable],
     fits: Fits,
-    calibrator: Calibrator,
+    learner: Learner,
     kind: CalibrationKind,
 ) -> tuple[RunReliability, ...]:
     """The calibration error of every run before and after, each fold by what the others fitted."""
     errors = np.full((len(tables), fits.folds, 2), np.nan)
     for fit in range(1, len(fits)):
-        calibrated = calibrator.tables(kind, fit)
+        calibrated = learner.tables(kind, fit)
         for run, (table, after) in enumerate(zip(tables, calibrated, strict=True)):
-            found = calibrator.outcomes[run]
+            found = learner.outcomes[run]
             rows = found.counted & fits.held_out(fit)[table.image_index]
             for state, scores in enumerate((table.score, after.score)):
                 assert scores is not None
@@ -123,13 +123,13 @@ def working_point(
     truth: BoxTable,
     chosen: Sequence[Candidate],
     fits: Fits,
-    calibrator: Calibrator,
+    learner: Learner,
     goal: str,
 ) -> WorkingPoint:
     """Thresholds on what was chosen on all images; each fit's own are held against its fold."""
     total = [Rates(0, 0, 0)] * len(truth.classes)
     for fit, candidate in enumerate(chosen):
-        fused = fuse(calibrator.tables(candidate.calibration, fit), candidate.config)
+        fused = learner.fused(candidate, fit)
         found = choose_thresholds(truth, fused, goal=goal, images=fits.own(fit))
         if fit == 0:
             thresholds = found

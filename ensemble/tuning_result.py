@@ -13,6 +13,7 @@ from smallobj.ensemble.candidates import Candidate, is_alone
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.heatmap import HeatMap, heatmap_of
 from smallobj.ensemble.judge import Judged, mean_known
+from smallobj.ensemble.learnt_confidence import LearntConfidence
 from smallobj.ensemble.pareto import FrontRow
 from smallobj.ensemble.recipe import Recipe
 from smallobj.ensemble.tuning_extras import RunBrings, RunReliability, WorkingPoint
@@ -69,6 +70,7 @@ class Tuning:
     gain: Difference  # of the tuned fusion over the best run alone, out of fold
     gain_small: Difference  # the same of objects under 32 px
     calibrations: tuple[Calibration | None, ...]  # [R] of what was chosen; empty: none
+    confidence: LearntConfidence | None  # of what was chosen
     reliability: tuple[RunReliability, ...]  # of every run that is calibrated
     brings: tuple[RunBrings, ...]  # what each run brings to what was chosen
     front: tuple[FrontRow, ...]  # ensembles by what they cost, scored on all images
@@ -130,6 +132,7 @@ class Tuning:
             models=self.models,
             config=self.chosen.config,
             calibrations=self.calibrations,
+            confidence=self.confidence,
             operating_point=None if self.working_point is None else self.working_point.thresholds,
             metric=self.metric,
             scores={k: round(v, 6) for k, v in scores.items() if not np.isnan(v)},

@@ -62,7 +62,7 @@ def test_a_recipe_is_chosen_told_and_used(
     report = tomllib.loads((tmp_path / "recipe.tune.toml").read_text())
     assert report["tuned"]["out_of_fold"] == written["scores"]["out_of_fold"]
     steps = ["best as it is", "settings", "calibration", "size-aware IoU", "weights"]
-    assert [step["name"] for step in report["step"]] == steps
+    assert [step["name"] for step in report["step"]] == [*steps, "learnt confidence"]
     assert "<svg" in (tmp_path / "recipe.heatmap.svg").read_text()
     assert not (tmp_path / "recipe.tune.part.jsonl").exists()
     assert _run("fuse", *runs, "--out", fused, "--recipe", recipe) == 0

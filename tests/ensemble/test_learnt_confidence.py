@@ -7,6 +7,7 @@ import tomli_w
 from scipy.optimize import minimize
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.ensemble import learnt_confidence
 from smallobj.ensemble.calibration_curves import logistic, logit
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.fusion import fuse_traced
@@ -15,6 +16,7 @@ from smallobj.ensemble.learnt_confidence import (
     _features,
     feature_count,
     fit_confidence,
+    fuse_learnt,
 )
 from smallobj.evaluation import map_score
 from smallobj.evaluation.reliability import outcomes
@@ -126,3 +128,47 @@ def test_toml_gives_back_an_equal_one_and_tells_what_is_wrong():
     with pytest.raises(ValueError, match="3 runs"):
         fitted.apply(fused, trace, runs[:2])
     assert replace(fitted, offset=1.0) != fitted
+
+
+def test_the_cap_keeps_the_best_by_what_was_learnt_and_their_origins():
+    truth, runs, fused, trace = learnt(3)
+    fitted = fit_confidence(truth, fused, trace, runs)
+    # all boxes in one image, so that the cap must choose
+    one = Images.of(["all.png"])
+    runs = [replace(run, images=one, offsets=np.array([0, len(run)])) for run in runs]
+    moved = [
+        replace(run, xyxy=run.xyxy + 50.0 * np.arange(len(run))[:, None] % 4000) for run in runs
+    ]
+    config = FusionConfig(skip=0.0, max_detections=50)
+    kept, origin = fuse_learnt(moved, config, fitted)
+    every, every_origin = fuse_learnt(moved, CONFIG, fitted)
+    assert len(kept) == 50
+    assert (np.diff(every.score) <= 0).all()
+    np.testing.assert_array_equal(kept.xyxy, every.xyxy[:50])
+    np.testing.assert_array_equal(kept.score, every.score[:50])
+    np.testing.assert_array_equal(origin.row, every_origin.row[: len(origin.row)])
+    for box in range(50):  # the mean of its members by score x weight
+        entries = slice(origin.offsets[box], origin.offsets[box + 1])
+        rows = list(zip(origin.run[entries], origin.row[entries], strict=True))
+        score = np.array([moved[run].score[row] for run, row in rows])
+        corners = np.array([moved[run].xyxy[row] for run, row in rows])
+        np.testing.assert_allclose(kept.xyxy[box], score @ corners / score.sum())
+
+
+def test_a_share_of_the_misses_stands_for_all(monkeypatch):
+    truth, runs, fused, trace = learnt(4)
+    whole = fit_confidence(truth, fused, trace, runs)
+    monkeypatch.setattr(learnt_confidence, "_MOST_MISSES", 900)
+    share = fit_confidence(truth, fused, trace, runs)
+    scores = [fitted.apply(fused, trace, runs).score for fitted in (whole, share)]
+    assert np.corrcoef(*scores)[0, 1] > 0.99
+    assert np.mean(scores[1]) == pytest.approx(np.mean(scores[0]), abs=0.01)
+
+
+def test_many_runs_have_features_without_pairs():
+    assert feature_count(42) == 5 * 42 + 2
+    truth, runs = unequal_runs(np.random.default_rng(5), images=200)
+    many = runs * 3
+    fused, trace = fuse_traced(many, CONFIG)
+    fitted = fit_confidence(truth, fused, trace, many)
+    assert np.isfinite(fitted.apply(fused, trace, many).score).all()

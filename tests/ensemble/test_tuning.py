@@ -20,7 +20,11 @@ from smallobj.ensemble import (
     write_grid,
 )
 from smallobj.ensemble.calibration import fit_calibration
+from smallobj.ensemble.config import FusionConfig
+from smallobj.ensemble.fusion import fuse_traced
+from smallobj.ensemble.learnt_confidence import LearntConfidence, fit_confidence, fuse_learnt
 from smallobj.ensemble.operating_point import choose_thresholds
+from smallobj.ensemble.recipe import config_of
 from smallobj.evaluation import map_score
 
 MODELS = ("a", "b", "noise")
@@ -94,8 +98,8 @@ def test_tuning_gains_out_of_fold_where_runs_complement_each_other(
     recipe = tuning.recipe()
     assert recipe.config.weights is not None
     assert recipe.config.weights[2] == 0
-    index, config = recipe.choose(MODELS)
-    fused = fuse(recipe.prepare([tables[place] for place in index]), config)
+    index, _ = recipe.choose(MODELS)
+    fused = recipe.fuse([tables[place] for place in index])
     assert map_score(truth, fused) == pytest.approx(recipe.scores["all_images"], abs=1e-6)
 
 
@@ -119,11 +123,25 @@ def test_every_fit_chooses_on_its_own_images_and_is_judged_on_the_others(
                 ]
                 own = [c.apply(table) for c, table in zip(fitted, own, strict=True)]
                 held = [c.apply(table) for c, table in zip(fitted, held, strict=True)]
+            config, confidence = candidate.config, None
+            if candidate.learnt:
+                used = [run for run, weight in enumerate(config.weights or ()) if weight]
+                own, held = ([part[run] for run in used] for part in (own, held))
+                config = config_of(config, used, 3)
+                free = replace(config, max_detections=None)
+                traced = fuse_traced(own, free)
+                confidence = fit_confidence(truth.take_images(outside), *traced, own)
             scores = [
-                map_score(truth.take_images(index), fuse(part, candidate.config))
+                map_score(truth.take_images(index), _fused(part, config, confidence))
                 for index, part in ((outside, own), (inside, held))
             ]
             assert scores == pytest.approx([step.own[fit], step.judged.every.scores[fit - 1]])
+
+
+def _fused(
+    tables: list[BoxTable], config: FusionConfig, confidence: LearntConfidence | None
+) -> BoxTable:
+    return fuse_learnt(tables, config, confidence)[0] if confidence else fuse(tables, config)
 
 
 def test_a_step_is_accepted_where_it_gains_out_of_fold_alone(tuning: Tuning) -> None:
@@ -169,8 +187,8 @@ def test_thresholds_are_of_the_fused_boxes_and_judged_out_of_fold(
     truth, tables = data
     recipe, point = tuning.recipe(), tuning.working_point
     assert point is not None
-    index, config = recipe.choose(MODELS)
-    fused = fuse(recipe.prepare([tables[place] for place in index]), config)
+    index, _ = recipe.choose(MODELS)
+    fused = recipe.fuse([tables[place] for place in index])
     assert recipe.operating_point == choose_thresholds(truth, fused, goal="f1")
     assert point.overall.positives == len(truth)
     assert 0.5 < point.overall.f1 < point.thresholds.overall.f1 + 0.05
