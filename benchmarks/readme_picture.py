@@ -6,19 +6,18 @@ python benchmarks/readme_picture.py smallobj-demo docs/demo.png
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from PIL import Image
 
-from smallobj.boxes import Array, iou_matrix
+from smallobj.datasets import read_image
 from smallobj.datasets.shipped import DEEPPCB
 from smallobj.formats import align_runs, read_labels, read_run
+from smallobj.report.drawing import Pen, draw_marks, marks_of, with_legend
+from smallobj.report.judged import JUDGED_KINDS, judge
 
 IMAGES = ("13000115.png", "44000059.png", "13000184.png")
 LEAST_SCORE = 0.3
+GAP_PX = 10
+WIDTH_PX = 1200
 
 
 def main(demo: Path, out: Path) -> None:
@@ -26,33 +25,23 @@ def main(demo: Path, out: Path) -> None:
     run = read_run(demo / "tuned.json", labels=labels)
     truth = labels.table
     found = align_runs([run], images=truth.images, classes=truth.classes).tables[0]
-    mpl.use("Agg")
-    figure, axes = plt.subplots(1, len(IMAGES), figsize=(12, 4.3), layout="constrained")
-    for name, axis in zip(IMAGES, axes, strict=True):
+    assert found.score is not None
+    shown = judge(truth, found.filter_rows(found.score >= LEAST_SCORE))
+    panels = []
+    for name in IMAGES:
         image = next(i for i, image_id in enumerate(truth.images.ids) if image_id.endswith(name))
-        axis.imshow(Image.open(labels.paths[image]).convert("L"), cmap="gray", vmin=-160)
-        axis.set_axis_off()
-        true, rows = truth.rows(image), found.rows(image)
-        assert found.score is not None
-        sure = found.score[rows] >= LEAST_SCORE
-        boxes, classes = found.xyxy[rows][sure], found.label[rows][sure]
-        same = classes[:, None] == truth.label[true][None]
-        hit = (iou_matrix(boxes, truth.xyxy[true]) * same >= 0.5).any(axis=1)
-        seen = (iou_matrix(truth.xyxy[true], boxes) * same.T >= 0.5).any(axis=1)
-        outline(axis, truth.xyxy[true][~seen], "tab:blue", ":")
-        outline(axis, boxes[hit], "tab:green", "-")
-        outline(axis, boxes[~hit], "tab:red", "--")
-        for (left, top, *_), label in zip(boxes, classes, strict=True):
-            axis.text(left, top - 4, truth.classes.names[label], fontsize=7, color="black")
-    figure.suptitle("right: solid, wrong: dashed, missed: dotted (score 0.3 and more)", fontsize=9)
-    figure.savefig(out, dpi=80)
-
-
-def outline(axis: Axes, boxes: Array, colour: str, stroke: str) -> None:
-    for left, top, right, bottom in np.asarray(boxes):
-        size = (right - left, bottom - top)
-        style = {"fill": False, "edgecolor": colour, "linestyle": stroke, "linewidth": 1.6}
-        axis.add_patch(Rectangle((left, top), *size, **style))
+        photograph = Image.fromarray(read_image(labels.paths[image]).permute(1, 2, 0).numpy())
+        photograph = photograph.point(lambda value: (value + 160) * 255 // 415)  # paler than lines
+        draw_marks(photograph, marks_of(shown, image), Pen(width=3, letters=18))
+        panels.append(photograph)
+    width = sum(panel.width + GAP_PX for panel in panels) - GAP_PX
+    row = Image.new("RGB", (width, max(panel.height for panel in panels)), (255, 255, 255))
+    for number, panel in enumerate(panels):
+        row.paste(panel, (number * (panel.width + GAP_PX), 0))
+    note = f"score {LEAST_SCORE} and more"
+    sheet = with_legend(row, JUDGED_KINDS, note, Pen(width=3, letters=22))
+    sheet.thumbnail((WIDTH_PX, sheet.height), Image.Resampling.LANCZOS)
+    sheet.save(out, optimize=True)
 
 
 if __name__ == "__main__":

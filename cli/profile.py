@@ -21,7 +21,9 @@ class _Inputs(NamedTuple):
 def profile(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a trained model, runs/NAME; or none, and --arch."),
+        typer.Argument(
+            metavar="RUN", help="Folder of a trained model, runs/NAME; or none, and --arch."
+        ),
     ] = None,
     *,
     arch: Annotated[

@@ -24,11 +24,13 @@ _LABELLED = ("only", "split", "kind", "names")  # options that mean nothing with
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="A run in any format (docs/formats.md).")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run in any format (docs/formats.md).")
+    ],
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGES]...",
+            metavar="IMAGES...",
             help="Folders (all levels), images, 'patterns*' in quotes, .txt lists, zip archives.",
             show_default="those beside the labels",
         ),

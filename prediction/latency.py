@@ -38,15 +38,17 @@ def measure_latency(
     """
     device, size = images.device, (images.shape[2], images.shape[3])
     raw: dict[str, Tensor] = {}
+    context = autocast(device, precision)
 
     def forward() -> None:
-        raw.update(detector(images))
+        with context:
+            raw.update(detector(images))
 
     def decode() -> None:
         detector.decode(raw, size)
 
     forwards, wholes = [], []
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode():
         for number in range(warm_up + repeats):
             first, second = _timed(device, forward), _timed(device, decode)
             if number >= warm_up:

@@ -176,11 +176,19 @@ def _point(
         latency = measure_latency(
             detector, images, precision=precision, warm_up=config.warm_up, repeats=config.repeats
         )
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
         reason = "memory does not suffice: try smaller batches or sizes"
         raise InputError(reason, field="batch and size", value=f"{batch} x {side} px") from error
     peak = torch.cuda.max_memory_allocated(device) if cuda else None
     return Point(batch, side, traffic, latency, peak)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # a CPU's is a plain RuntimeError
 
 
 def measure_end_to_end(

@@ -181,3 +181,19 @@ def test_pictures_are_kept_apart_from_the_photographs(files, capsys):
     assert "is not empty" in show(capsys, "photos", status=2)[1]
     assert "did not write" in show(capsys, "photos", "--overwrite", status=2)[1]
     assert (files / "shown/letter.txt").read_text() == "mine"
+
+
+def test_the_page_names_every_column_and_stroke():
+    from smallobj.report.show import INDEX_COLUMNS
+    from smallobj.report.strokes import STYLES
+
+    page = (Path(__file__).parents[2] / "docs" / "show.md").read_text()
+    table = page[page.index("| column | meaning |") :]
+    named = [cell for line in table.splitlines()[2:] for cell in line.split("|")[1:2]]
+    columns = [name.strip() for cell in named for name in cell.split(",")]
+    assert tuple(columns) == INDEX_COLUMNS
+    for kind, style in STYLES.items():
+        assert any(
+            line.startswith(f"| {kind}:") and f"| {style.stroke} |" in line
+            for line in page.splitlines()
+        )

@@ -15,6 +15,8 @@ COMMANDS = [
     ["fuse"],
     ["tune"],
     ["evaluate"],
+    ["show"],
+    ["profile"],
     ["demo"],
     ["data"],
     ["runs"],
