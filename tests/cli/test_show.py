@@ -121,6 +121,7 @@ def test_coco_results_find_their_images_by_the_labels(files, capsys):
         for label, *box, score in boxes
     ]
     (files / "run.json").write_text(json.dumps(rows))
+    assert "a run of COCO's numbers needs --labels" in refused(capsys, "photos")
     told, _ = show(capsys, "photos", "--labels", "coco.json")
     assert "2 right, 1 wrong, 1 missed in 3 images" in told
 
@@ -197,3 +198,31 @@ def test_the_page_names_every_column_and_stroke():
             line.startswith(f"| {kind}:") and f"| {style.stroke} |" in line
             for line in page.splitlines()
         )
+
+
+def run_of_kind(files: Path, kind: str) -> Path:
+    """RUN, written in another format."""
+    from smallobj.formats import RunInfo, in_pixels, read_labels, read_run, write_run
+
+    labels = read_labels(files / "truth.json", images=files / "photos")
+    run = in_pixels(read_run(files / "run.json", labels=labels), sized=labels.table.images)
+    ending = {"yolo": "", "parquet": ".parquet", "openimages": ".csv"}.get(kind, ".json")
+    path = files / f"of-{kind}{ending}"
+    info = RunInfo(model="m", classes=run.table.classes)
+    write_run(path, run.table, info, kind=kind, labels=labels)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["challenge", "openimages", "parquet", "yolo"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_runs_of_every_kind_are_shown(files, capsys, kind: str, labelled: bool):
+    path = run_of_kind(files, kind)
+    arguments = ["--labels", "truth.json"] if labelled else []
+    with pytest.raises(SystemExit) as end:
+        main(["show", path.name, "photos", "--min-score", "0.3", *arguments, "--out", "shown"])
+    output = capsys.readouterr()
+    assert end.value.code == 0, output.err
+    counts = "2 right, 1 wrong, 1 missed" if labelled else "3 detected"
+    assert counts in output.out
+    places = [[float(row[c]) for c in ("x1", "y1", "x2", "y2")] for row in index()]
+    assert places[0] == pytest.approx([10, 10, 30, 30], abs=1e-3)
