@@ -112,6 +112,7 @@ def test_coco_results_find_their_images_by_the_labels(files, capsys):
     with pytest.raises(SystemExit):
         main(["data", "convert", "truth.json", "coco.json", "--to", "coco",
               "--images", "photos"])  # fmt: skip
+    capsys.readouterr()
     labels = json.loads((files / "coco.json").read_text())
     number = {image["file_name"]: image["id"] for image in labels["images"]}
     classes = {category["name"]: category["id"] for category in labels["categories"]}
