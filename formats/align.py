@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError
-from smallobj.formats.align_classes import to_classes, union_classes
+from smallobj.formats.align_classes import note_numbers, to_classes, union_classes
 from smallobj.formats.align_images import from_folder, from_labels, known_sizes, union_images
 from smallobj.formats.image_ids import match_ids
 from smallobj.formats.raw_run import Unit, unit_square
@@ -63,6 +63,7 @@ def align_runs(
     notes: list[str] = []
     shared_classes = classes or union_classes(runs, notes)
     tables = [to_classes(run, shared_classes) for run in runs]
+    note_numbers(runs, shared_classes, notes)
     given = images
     if images is None:
         images, indices = union_images(runs)

@@ -9,6 +9,7 @@ from smallobj.boxes import BoxTable, Classes, InputError
 from smallobj.formats.run_classes import has_names
 from smallobj.formats.runs import Run
 
+_TOLD = 5  # classes, of each run
 _HINT = "say what its numbers mean (--classes RUN=FILE)"
 
 
@@ -63,6 +64,19 @@ def to_classes(run: Run, classes: Classes) -> BoxTable:
             value=own[int(table.label[row])],
         )
     return replace(table, classes=classes, label=label)
+
+
+def note_numbers(runs: Sequence[Run], classes: Classes, notes: list[str]) -> None:
+    """Tell what the numbers of runs without names were taken for: another tool may count from 1."""
+    if not has_names(classes):
+        return
+    named = dict(zip(classes.source_ids, classes.names, strict=True))
+    for run in runs:
+        used = [run.table.classes.source_ids[label] for label in np.unique(run.table.label)]
+        if used and not has_names(run.table.classes):
+            told = ", ".join(f"{number} {named[number]}" for number in used[:_TOLD])
+            more = ", …" if len(used) > _TOLD else ""
+            notes.append(f"{run.path} calls classes by number, taken as: {told}{more}")
 
 
 def _require_names(runs: Sequence[Run], named: Run) -> None:

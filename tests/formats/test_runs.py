@@ -206,6 +206,7 @@ def test_runs_are_brought_to_the_images_of_the_labels(tmp_path: Path) -> None:
     assert aligned.images == images
     assert aligned.tables[0].offsets.tolist() == [0, 1, 1]
     assert aligned.notes == [
+        f"{a} calls classes by number, taken as: 0 car",
         f"{a} lacks 1 of 2 images; counted as nothing found",
         "--common scores only the 1 image that every run holds",
         f"{a} has 1 image that the labels lack; left out",
@@ -221,13 +222,15 @@ def test_common_images_are_those_that_every_run_holds(tmp_path: Path) -> None:
     assert aligned.images == Images.of(["val/3.jpg"], [(9, 8)])
     assert aligned.positions.tolist() == [2]
     assert [t.offsets.tolist() for t in aligned.tables] == [[0, 1], [0, 2]]
+    numbers = [f"{run} calls classes by number, taken as: 0 car" for run in (a, b)]
     assert aligned.notes == [
+        *numbers,
         "only the images that every run holds count: 1 of 3",
         f"{a} has 1 image that the labels lack; left out",
     ]
     every = align_runs(read_runs([a, b]), images=images, classes=CARS)
     assert every.positions.tolist() == [0, 1, 2]
-    assert every.notes[2] == "--common scores only the 1 image that every run holds"
+    assert every.notes[4] == "--common scores only the 1 image that every run holds"
 
 
 def test_no_common_image_is_an_error(tmp_path: Path) -> None:
@@ -258,7 +261,10 @@ def test_classes_are_matched_by_name_where_runs_name_them(tmp_path: Path) -> Non
     aligned = align_runs(read_runs([a, b, c, d]))
     assert aligned.classes == Classes.of(["car", "bus", "van"], [0, 1, 2])
     assert [t.label.tolist() for t in aligned.tables] == [[0], [1], [1], [1]]
-    assert aligned.notes == [f"{c}: class van is written as 2, 0 is taken"]
+    assert aligned.notes == [
+        f"{c}: class van is written as 2, 0 is taken",
+        f"{d} calls classes by number, taken as: 1 bus",
+    ]
 
 
 def test_a_class_outside_the_labels_is_refused(tmp_path: Path) -> None:
