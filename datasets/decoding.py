@@ -124,4 +124,4 @@ def _pillow(content: bytes) -> Tensor:
             raise ValueError(f"pixels of mode {picture.mode} have no agreed range")
         picture.info.pop("transparency", None)  # of a palette; Pillow warns where it is dropped
         rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    return torch.from_numpy(rgb.transpose(2, 0, 1).copy())  # Pillow's own memory is read-only

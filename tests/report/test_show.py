@@ -168,3 +168,15 @@ def test_a_wrong_setting_names_its_field() -> None:
         ShowConfig(picture="gif")
     with pytest.raises(InputError, match="max_megapixels"):
         ShowConfig(max_megapixels=float("nan"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2)])
+def test_the_smallest_and_narrowest_images_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file in files:
+        Image.new("RGB", size, (90, 90, 90)).save(file)
+    written = show_run(judged(), files, tmp_path / "shown", ShowConfig(picture="png"))
+    assert (written.pictures, written.crops) == (3, 9)
+    with Image.open(tmp_path / "shown/images/a.png") as picture:
+        assert picture.width == size[0]
+        assert picture.height > size[1]
