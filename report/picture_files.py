@@ -47,7 +47,7 @@ def _safe(part: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
 def _marked(text: str, source: str) -> str:
