@@ -67,15 +67,13 @@ def predict(
     Large images are cut into overlapping tiles that suit the model (--tile auto). What was found
     grows in NAME.part.jsonl: stopped, the same command goes on from there.
 
-    Examples:
+    Example: smallobj predict runs/centernet photos --tta --out runs/test.json
 
-    `smallobj predict runs/centernet photos --tta --out runs/test.json`
+    Example: smallobj predict runs/centernet 'photos/2026-*/**/*.jpg' --out runs/test.json
 
-    `smallobj predict runs/centernet 'photos/2026-*/**/*.jpg' --out runs/test.json`
+    Example: smallobj predict runs/centernet flight.zip extra.tif --max-bad 5 --out runs/test.json
 
-    `smallobj predict runs/centernet flight.zip extra.tif --max-bad 5 --out runs/test.json`
-
-    `find photos -name 'a*.png' | smallobj predict runs/centernet - --out runs/test.json`
+    Example: find photos -name 'a*.png' | smallobj predict runs/centernet - --out runs/test.json
     """
     from rich.console import Console
     from rich.progress import (
