@@ -62,7 +62,8 @@ def compiled(function: Kernel) -> Kernel:
     The code is kept in __pycache__ beside the kernel, else in the user's cache folder; where
     neither can be written it is compiled anew in every process.
     """
-    kernel: Any = numba.njit(nogil=True)(function)
+    # a division by zero gives inf or nan, as in numpy: a check at each keeps LLVM from much
+    kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
     helpers = _helper_files(function)
     kernel.source_files = helpers | {function.__code__.co_filename}
     try:
@@ -72,12 +73,23 @@ def compiled(function: Kernel) -> Kernel:
     return kernel
 
 
+def inlined(function: Kernel) -> Kernel:
+    """Make a function part of each kernel that calls it, before that is compiled.
+
+    For what is called once a box: numba counts the references to arrays at every call, which takes
+    longer than a short call itself. Its file counts among those of the kernels that know it.
+    """
+    helper: Any = numba.njit(nogil=True, error_model="numpy", inline="always")(function)
+    helper.source_files = _helper_files(function) | {function.__code__.co_filename}
+    return helper
+
+
 def _helper_files(function: Kernel) -> frozenset[str]:
     """The files of all compiled functions that a function's module knows, and of those they know.
 
     Taken at decoration: what stands further down in the same file is renewed with that file.
     """
-    files: set[str] = set()
+    files = {__file__}
     for known in function.__globals__.values():
         if isinstance(known, Dispatcher):
             files.update(getattr(known, "source_files", (known.py_func.__code__.co_filename,)))

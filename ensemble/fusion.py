@@ -122,7 +122,7 @@ def _fused(
         pool.images.width,
         pool.images.height,
     )
-    setting, voters = _setting(config, runs, cap), _voters(config, runs)
+    setting, voters = _setting(config, runs, cap, order.skip), _voters(config, runs)
     codes = np.array([CONFIDENCE_RULES.index(rule) for rule in rules], np.int64)
     soft = setting.method == SOFT_NMS
     fused = _room(len(rules), order, cap, places=len(order.row) if traced else 0)
@@ -151,7 +151,7 @@ def _room(rules: int, order: Order, cap: int, *, places: int) -> Fused:
     )
 
 
-def _setting(config: FusionConfig, runs: int, cap: int) -> Setting:
+def _setting(config: FusionConfig, runs: int, cap: int, sifted: float) -> Setting:
     method = METHODS.index(config.method)
     weights = relative_weights(config, runs)
     # ensemble-boxes divides by the sum of weights that were given, and by nothing where none were
@@ -162,6 +162,7 @@ def _setting(config: FusionConfig, runs: int, cap: int) -> Setting:
         float(config.iou),
         float(config.shift_px),
         float(config.skip),
+        bool(config.skip > sifted),
         bool(config.allows_overflow),
         bool(config.class_agnostic),
         int(config.min_votes),

@@ -14,10 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import Array
-from smallobj.boxes.compiled import compiled
+from smallobj.boxes.compiled import compiled, inlined
 from smallobj.ensemble.kernels_cells import DENSE, enter, extend, highest_nearby, lay, make_cells
 from smallobj.ensemble.kernels_overlap import borders, cut, highest_overlap, iou_with, limit_of, put
 from smallobj.ensemble.kernels_sort import best_first
+from smallobj.ensemble.kernels_strips import (
+    SEVERAL,
+    enter_strips,
+    extend_strips,
+    highest_in_strips,
+    lay_strips,
+    make_strips,
+)
 
 WBF, NMS, SOFT_NMS, NMW = range(4)  # places in METHODS
 AVG, MAX, BOX_AND_MODEL_AVG, ABSENT_MODEL_AWARE_AVG = range(4)  # places in CONFIDENCE_RULES
@@ -66,6 +74,7 @@ class Setting(NamedTuple):
     iou: float
     shift: float
     skip: float
+    sifts: bool  # whether rows below `skip` are among those ordered
     overflow: bool
     agnostic: bool
     min_votes: int
@@ -100,15 +109,18 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
     offsets, counts, row, run, key, xyxy, label, score, width, height = columns
     weight, model_of, model_weight, several_views = voters
     method, iou, shift, skip = setting.method, setting.iou, setting.shift, setting.skip
-    agnostic = setting.agnostic
+    sifts, agnostic = setting.sifts, setting.agnostic
     longest = 0
     for image in range(first, last):
         longest = max(longest, counts[image])
     boxes = np.empty((longest, 6))  # see kernels_overlap
     mean = np.empty((longest if method == NMW else 0, 6))
     sums = np.empty((longest, 9))
-    counted = np.zeros((longest, len(model_weight)), np.int32)  # boxes of a model that count
-    views = np.zeros((longest if several_views else 0, len(weight)), np.int32)  # boxes of a run
+    words = (len(model_weight) + 63) // 64
+    seen = np.empty((longest, words), np.int64)  # a bit a model that has a box in the cluster
+    crowd = longest if several_views else 0
+    counted = np.empty((crowd, len(model_weight)), np.int32)  # boxes of a model that count
+    views = np.empty((crowd, len(weight)), np.int32)  # boxes of a run
     box_label = np.empty(longest, np.int32)
     member = np.empty(longest, np.int32)
     confidence = np.empty(longest)
@@ -116,6 +128,7 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
     spare = np.empty(longest, np.int64)
     value = np.empty(longest)
     cells = make_cells(longest)
+    bits, span, scale = make_strips(longest)
     whole, models = model_weight.sum(), (model_weight > 0).sum()
     traced = len(out.member) > 0
 
@@ -125,12 +138,14 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
         begin = 0  # first cluster of the class at hand
         current = -1
         dense = False
+        laid = False  # whether the strips lie over this image
+        several = False  # whether they know the fused boxes of the class at hand
         start, stop = offsets[image], offsets[image] + counts[image]
         crowded = counts[image] >= DENSE
         for place in range(start, stop):
             m = row[place]
             member[place - start] = -1
-            if score[m] < skip:
+            if sifts and score[m] < skip:
                 continue
             x1, y1 = cut(xyxy[m, 0], across), cut(xyxy[m, 1], down)
             x2, y2 = cut(xyxy[m, 2], across), cut(xyxy[m, 3], down)
@@ -140,6 +155,7 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
             if bucket != current:
                 current = bucket
                 begin = clusters
+                several = False
                 if crowded:
                     end = class_end(place, stop, row, label, agnostic)
                     dense = lay(cells, place, end, row, xyxy)
@@ -148,20 +164,33 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
             limit = limit_of((x2 - x1) * (y2 - y1), iou, shift) if shift > 0 else iou
             if dense:
                 c = highest_nearby(cells, boxes, x1, y1, x2, y2, limit)
+            elif several:
+                c = highest_in_strips(bits, scale, boxes, begin, clusters, x1, y1, x2, y2, limit)
             else:
                 c = highest_overlap(boxes, begin, clusters, x1, y1, x2, y2, limit)
             if c < 0:
                 c = clusters
                 clusters += 1
                 put(boxes, c, x1, y1, x2, y2, iou, shift)
-                dense = dense and enter(cells, boxes, c)
+                if dense:
+                    dense = enter(cells, boxes, c)
+                elif several:
+                    enter_strips(bits, span, scale, boxes, begin, c)
+                elif clusters - begin == SEVERAL:
+                    if not laid:
+                        lay_strips(scale, start, stop, row, xyxy)
+                        laid = True
+                    for other in range(begin, clusters):
+                        enter_strips(bits, span, scale, boxes, begin, other)
+                    several = True
                 box_label[c] = label[m]
-                for other in range(len(model_weight)):
-                    counted[c, other] = 0
-                counted[c, model] = 1
+                for word in range(words):
+                    seen[c, word] = 0
+                seen[c, model >> 6] = np.int64(1) << (model & 63)
                 if several_views:
-                    for other in range(len(weight)):
-                        views[c, other] = 0
+                    counted[c, :] = 0
+                    counted[c, model] = 1
+                    views[c, :] = 0
                     views[c, r] = 1
                 if method == NMW:
                     put(mean, c, x1, y1, x2, y2, iou, 0.0)
@@ -185,16 +214,21 @@ def fuse_images(  # noqa: C901, PLR0912, PLR0915 - one more call a box costs a t
             if several_views:
                 views[c, r] += 1
                 counts_once_more = views[c, r] > counted[c, model]
+                counted[c, model] += counts_once_more
             if counts_once_more:
-                if counted[c, model] == 0:
+                bit = np.int64(1) << (model & 63)
+                if seen[c, model >> 6] & bit == 0:
+                    seen[c, model >> 6] |= bit
                     sums[c, _MODEL_WEIGHTS] += model_weight[model]
                     sums[c, _VOTES] += 1
-                counted[c, model] += 1
                 sums[c, _COUNTED] += 1
                 sums[c, _COUNTED_WEIGHTS] += w
             if method == WBF and sums[c, _TOTAL] > 0:
                 _move(boxes, c, x1, y1, x2, y2, k / sums[c, _TOTAL], iou, shift)
-                dense = dense and extend(cells, boxes, c)
+                if dense:
+                    dense = extend(cells, boxes, c)
+                elif several:
+                    extend_strips(bits, span, scale, boxes, begin, c)
             elif method == NMW:
                 load = k * iou_with(boxes, c, x1, y1, x2, y2)
                 sums[c, _LOAD] += load
@@ -259,7 +293,7 @@ def class_end(
     return end
 
 
-@compiled
+@inlined
 def _move(
     boxes: Array,
     c: int,

@@ -10,7 +10,7 @@ from smallobj.ensemble.kernels_sort import sort_falling, sort_numbers
 
 
 @compiled
-def order_images(  # noqa: C901 - counted, then placed: the same two loops twice
+def order_images(  # noqa: C901, PLR0912 - counted, then placed: the same two loops twice
     first: int,
     last: int,
     starts: NDArray[np.int64],
@@ -67,7 +67,11 @@ def order_images(  # noqa: C901 - counted, then placed: the same two loops twice
         for c in range(classes):
             if ends[c] > low:
                 sort_numbers(key, order, spare, low, ends[c])
-                _settle_ties(key, order, spare, tied, row, xyxy, label, low, ends[c])
+                ties = 0
+                for k in range(low + 1, ends[c]):
+                    ties += np.int64(key[order[k]] == key[order[k - 1]])
+                if ties > 0:
+                    _settle_ties(key, order, spare, tied, row, xyxy, label, low, ends[c])
             low = ends[c]
         place = offsets[image]
         for k in range(count):

@@ -7,14 +7,14 @@ A row of such boxes [K, 6] holds the corners, the area and the IoU that a box mu
 import numpy as np
 
 from smallobj.boxes import Array
-from smallobj.boxes.compiled import compiled
+from smallobj.boxes.compiled import compiled, inlined
 
 AREA, LIMIT = 4, 5  # columns behind the corners
 _LEAST_LIMIT = 0.05  # IoU asked for however small the boxes are
 _HAIR = 1 - 1e-9  # so that a shift of exactly shift_px still joins
 
 
-@compiled
+@inlined
 def put(
     boxes: Array, place: int, x1: float, y1: float, x2: float, y2: float, iou: float, shift: float
 ) -> None:
@@ -28,7 +28,7 @@ def put(
     boxes[place, LIMIT] = limit_of(area, iou, shift)
 
 
-@compiled
+@inlined
 def limit_of(area: float, iou: float, shift: float) -> float:
     """The IoU to exceed: `iou`, or that of a square of this area with itself shifted diagonally.
 
@@ -44,7 +44,7 @@ def limit_of(area: float, iou: float, shift: float) -> float:
     return min(iou, max(_LEAST_LIMIT, inner / (2 * side * side - inner) * _HAIR))
 
 
-@compiled
+@inlined
 def highest_overlap(
     boxes: Array,
     begin: int,
@@ -74,7 +74,7 @@ def highest_overlap(
     return match
 
 
-@compiled
+@inlined
 def iou_with(boxes: Array, c: int, x1: float, y1: float, x2: float, y2: float) -> float:
     """IoU of one of the boxes with another; 0 where they do not overlap."""
     w = min(x2, boxes[c, 2]) - max(x1, boxes[c, 0])

@@ -8,7 +8,7 @@ from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
 _INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
-_RANKED = 128  # shorter stretches of numbers in order are sorted by counting what is higher
+_RANKED = 192  # shorter stretches of numbers in order are sorted by counting what is higher
 
 
 @compiled

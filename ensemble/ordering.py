@@ -80,6 +80,7 @@ class Order:
     run: NDArray[np.int32]  # [M], table it came from
     key: Array  # [M], score x weight
     counts: NDArray[np.int64]  # [N], places filled
+    skip: float  # raw score that none of these rows is below
 
 
 def order_pool(
@@ -102,6 +103,7 @@ def order_pool(
         run=np.empty(places, np.int32),
         key=np.empty(places),
         counts=np.empty(len(pool.images), np.int64),
+        skip=skip,
     )
     weight = np.asarray(weights, np.float64)
     longest = int(np.diff(pool.offsets).max(initial=0))
