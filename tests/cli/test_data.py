@@ -92,7 +92,10 @@ def test_convert_writes_runs_too(tmp_path: Path, capsys: Capture) -> None:
     labels.write_text(json.dumps(content))
     assert run("convert", run_file, coco, "--to", "coco", "--labels", labels) == 0
     told = capsys.readouterr()
-    assert told.err == "note: 1 image without boxes does not stand in COCO results\n"
+    assert told.err.splitlines() == [
+        f"note: {run_file} calls classes by number, taken as: 3 car",
+        "note: 1 image without boxes does not stand in COCO results",
+    ]
     assert told.out == f"run to coco: 2 images, 1 box read, written to {coco}\n"
     result = {"image_id": 12, "category_id": 3, "bbox": [1, 2, 5, 6], "score": 0.5}
     assert json.loads(coco.read_text()) == [result]
