@@ -6,8 +6,8 @@ import typer
 VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternatives, and looking
 plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1 is
 {plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
-antitranspose; the sets flips, rotations, d4; scale=S; tile=N, tile=N:OVERLAP; whole (downscaled to
-a tile's side), whole=N."""
+antitranspose; the sets flips, rotations, d4; scale=S; brightness=F, contrast=F; tile=N,
+tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N."""
 _MOST_TOLD = 20  # images left out that are named on the terminal
 
 

@@ -1,22 +1,30 @@
 """Views of an image and their patches: images forward, boxes back, and what was found merged."""
 
-from smallobj.tta.merge import Boxes, merge
-from smallobj.tta.spec import KNOWN, SETS, parse_views
+from smallobj.tta.light import Light
+from smallobj.tta.merge import MERGES, Boxes, Candidates, gather, merge, merge_candidates
+from smallobj.tta.spec import KNOWN, SETS, parse_views, view_named
 from smallobj.tta.symmetry import SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling, auto_tiling
-from smallobj.tta.view import Patch, View, looks
+from smallobj.tta.view import Patch, View, looks, view_of_look
 
 __all__ = [
     "KNOWN",
+    "MERGES",
     "SETS",
     "SYMMETRIES",
     "Boxes",
+    "Candidates",
+    "Light",
     "Patch",
     "Symmetry",
     "Tiling",
     "View",
     "auto_tiling",
+    "gather",
     "looks",
     "merge",
+    "merge_candidates",
     "parse_views",
+    "view_named",
+    "view_of_look",
 ]

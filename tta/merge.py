@@ -6,10 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smallobj.boxes import Array
+from smallobj.boxes import Array, BoxTable, Classes, Images
+from smallobj.ensemble import FusionConfig, fuse
 from smallobj.tta.kernels import fuse_views, suppress
 from smallobj.tta.view import EDGE_PX, Patch
 
+MERGES = ("wbf", "nms", "nmw")  # how the views of a model become one answer
 VISIBLE_PX = 4.0  # what is smaller than a cell of the finest level, in a patch, is not seen there
 
 
@@ -30,6 +32,13 @@ class Boxes(NamedTuple):
         return Boxes(self.xyxy[rows], self.score[rows], self.label[rows])
 
 
+class Candidates(NamedTuple):
+    """What all views of one image found, in its pixels, before any suppression."""
+
+    boxes: Boxes
+    view: NDArray[np.int32]  # [K], position of the look (as `looks` gives them) it was seen in
+
+
 def merge(
     looks: Sequence[Sequence[Patch]],
     found: Sequence[Sequence[Boxes]],
@@ -38,35 +47,60 @@ def merge(
     height: int,
     nms_iou: float,
     max_boxes: int,
+    method: str = "wbf",
 ) -> Boxes:
     """One answer for an image of `width` x `height` pixels, best first, at most `max_boxes`.
 
     looks: the patches of each view, as `looks()` gives them; found: the candidates of each patch,
-    before suppression, in pixels of the patch. A single view is left as suppression made it.
+    before suppression, in pixels of the patch. See `merge_candidates`.
     """
-    views = [
-        _merge_patches(patches, boxes, (width, height), nms_iou, max_boxes)
-        for patches, boxes in zip(looks, found, strict=True)
-    ]
-    return views[0] if len(views) == 1 else _merge_views(looks, views, nms_iou, max_boxes)
+    candidates = gather(looks, found, width=width, height=height)
+    return merge_candidates(looks, candidates, nms_iou=nms_iou, max_boxes=max_boxes, method=method)
 
 
-def _merge_patches(
-    patches: Sequence[Patch],
-    found: Sequence[Boxes],
-    image_size: tuple[int, int],
-    iou: float,
-    limit: int,
+def gather(
+    looks: Sequence[Sequence[Patch]],
+    found: Sequence[Sequence[Boxes]],
+    *,
+    width: int,
+    height: int,
+) -> Candidates:
+    """The candidates of all patches in pixels of the image, but what an inner edge cuts."""
+    parts = [Boxes.empty()]
+    views = [0]
+    for view, (patches, boxes) in enumerate(zip(looks, found, strict=True)):
+        for patch, own in zip(patches, boxes, strict=True):
+            if len(own.score):
+                parts.append(_on_image(patch, own, (width, height)))
+                views.append(view)
+    counts = [len(part.score) for part in parts]
+    return Candidates(_joined(parts), np.repeat(np.array(views, np.int32), counts))
+
+
+def merge_candidates(
+    looks: Sequence[Sequence[Patch]],
+    candidates: Candidates,
+    *,
+    nms_iou: float,
+    max_boxes: int,
+    method: str = "wbf",
 ) -> Boxes:
-    """The boxes of one view of an image, class-wise suppressed, best first."""
-    parts = [
-        _suppressed(_on_image(patch, boxes, image_size), iou, limit)
-        for patch, boxes in zip(patches, found, strict=True)
-        if len(boxes.score)
+    """One answer for an image, best first, at most `max_boxes`; method is one of MERGES.
+
+    A single view is suppressed class by class and nothing else. Of equal scores the box whose
+    corners are the lower numbers comes first, as in `smallobj.ensemble`.
+    """
+    if method not in MERGES:
+        raise ValueError(f"unknown way to merge {method!r}; known: {', '.join(MERGES)}")
+    boxes, view = candidates
+    if len(looks) == 1 or method == "nms":
+        return _suppressed(boxes, nms_iou, max_boxes)
+    views = [
+        _suppressed(boxes.take(view == number), nms_iou, max_boxes) for number in range(len(looks))
     ]
-    if not parts:
-        return Boxes.empty()
-    return parts[0] if len(parts) == 1 else _suppressed(_joined(parts), iou, limit)
+    if method == "nmw":
+        return _weighted_by_overlap(views, nms_iou, max_boxes)
+    return _merge_views(looks, views, nms_iou, max_boxes)
 
 
 def _on_image(patch: Patch, boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
@@ -88,22 +122,49 @@ def _merge_views(
     xyxy, score, label = fuse_views(
         *boxes,
         view=_repeat([len(view.score) for view in views]),
-        order=_falling(boxes.score),
+        order=_falling(boxes),
         iou=iou,
         crop=np.array([patch.crop for patches in looks for patch in patches], np.float64),
         crop_view=_repeat([len(patches) for patches in looks]),
         visible_px=np.array([VISIBLE_PX / min(patches[0].scale) for patches in looks]),
         slack_px=EDGE_PX,
     )
-    return Boxes(xyxy, score, label).take(_falling(score)[:limit])
+    fused = Boxes(xyxy, score, label)
+    return fused.take(_falling(fused)[:limit])
+
+
+def _weighted_by_overlap(views: Sequence[Boxes], iou: float, limit: int) -> Boxes:
+    """Non-maximum weighted: the mean of what overlaps the best box, which keeps its score."""
+    classes = 1 + max(int(view.label.max(initial=0)) for view in views)
+    names = Classes.of([str(label) for label in range(classes)])
+    tables = [
+        BoxTable(
+            images=Images.of(["image"]),
+            classes=names,
+            offsets=np.array([0, len(view.score)]),
+            xyxy=view.xyxy,
+            label=view.label,
+            score=view.score,
+        )
+        for view in views
+    ]
+    config = FusionConfig(method="nmw", iou=iou, skip=0.0, max_detections=limit)
+    fused = fuse(tables, config)
+    assert fused.score is not None
+    return Boxes(fused.xyxy, fused.score, fused.label)
 
 
 def _suppressed(boxes: Boxes, iou: float, limit: int) -> Boxes:
-    return boxes.take(suppress(boxes.xyxy, boxes.label, _falling(boxes.score), iou, limit))
+    return boxes.take(suppress(boxes.xyxy, boxes.label, _falling(boxes), iou, limit))
 
 
-def _falling(score: Array) -> NDArray[np.int64]:
-    return np.argsort(-score, kind="stable")
+def _falling(boxes: Boxes) -> NDArray[np.int64]:
+    """Rows by falling score, then rising corners."""
+    order = np.argsort(-boxes.score, kind="stable")
+    score = boxes.score[order]
+    if not (score[1:] == score[:-1]).any():
+        return order
+    return np.lexsort((*boxes.xyxy.T[::-1], -boxes.score))
 
 
 def _repeat(counts: list[int]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from itertools import product
 from typing import TypeVar
 
 from smallobj.boxes import InputError
+from smallobj.tta.light import Light
 from smallobj.tta.symmetry import IDENTITY, SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling
 from smallobj.tta.view import View
@@ -15,11 +16,22 @@ SETS = {
     "rotations": "rot90|rot180|rot270",
     "d4": "|".join(SYMMETRIES),
 }
-_SETTINGS = ("scale", "tile", "whole")
+_SETTINGS = ("scale", "brightness", "contrast", "tile", "whole")
 _ONLY = "only:"
 _LARGEST_SCALE = 16.0
 Setting = TypeVar("Setting")
-KNOWN = (*SYMMETRIES, *SETS, "scale=S", "tile=N", "tile=N:OVERLAP", "whole", "whole=N")
+_MOST_LIGHT = 4.0
+KNOWN = (
+    *SYMMETRIES,
+    *SETS,
+    "scale=S",
+    "brightness=F",
+    "contrast=F",
+    "tile=N",
+    "tile=N:OVERLAP",
+    "whole",
+    "whole=N",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +40,8 @@ class _Change:
 
     symmetry: Symmetry = IDENTITY
     scale: float | None = None
+    brightness: float | None = None
+    contrast: float | None = None
     cut: Tiling | int | None = None  # int: whole, downscaled to this longest side
 
 
@@ -46,13 +60,29 @@ def parse_views(spec: str, *, tiling: Tiling | None = None) -> tuple[View, ...]:
     return tuple(views)
 
 
+def view_named(name: str) -> View:
+    """The view that calls itself `name`; raises InputError where there is none."""
+    (view,) = parse_views(",".join(f"{_ONLY}{part}" for part in name.split(",")))
+    return view
+
+
 def _view(changes: tuple[_Change, ...], tiling: Tiling | None) -> View:
     symmetry = IDENTITY
     for change in changes:
         symmetry = symmetry.then(change.symmetry)
     scale = _single("scale", [c.scale for c in changes if c.scale is not None])
+    brightness = _single("brightness", [c.brightness for c in changes if c.brightness is not None])
+    contrast = _single("contrast", [c.contrast for c in changes if c.contrast is not None])
     cut = _single("tile or whole", [c.cut for c in changes if c.cut is not None])
-    view = View(symmetry=symmetry, scale=1.0 if scale is None else scale, tiling=tiling)
+    view = View(
+        symmetry=symmetry,
+        scale=1.0 if scale is None else scale,
+        tiling=tiling,
+        light=Light(
+            brightness=1.0 if brightness is None else brightness,
+            contrast=1.0 if contrast is None else contrast,
+        ),
+    )
     if isinstance(cut, int):
         return replace(view, tiling=None, whole_px=cut)
     return view if cut is None else replace(view, tiling=cut)
@@ -84,6 +114,10 @@ def _change(name: str, value: str, tiling: Tiling | None) -> _Change:
         return _Change(symmetry=SYMMETRIES[name])
     if name == "scale" and value:
         return _Change(scale=_scale(value))
+    if name == "brightness" and value:
+        return _Change(brightness=_light(name, value))
+    if name == "contrast" and value:
+        return _Change(contrast=_light(name, value))
     if name == "tile" and value:
         return _Change(cut=_tile(value, tiling))
     if name == "whole":
@@ -97,6 +131,13 @@ def _scale(value: str) -> float:
     if not 1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE:
         raise InputError("a scale is a number from 1/16 to 16", field="views", value=value)
     return scale
+
+
+def _light(name: str, value: str) -> float:
+    factor = float(value) if _is_number(value) else math.nan
+    if not 1 / _MOST_LIGHT <= factor <= _MOST_LIGHT:
+        raise InputError(f"{name} is a number from 1/4 to 4", field="views", value=value)
+    return factor
 
 
 def _tile(value: str, tiling: Tiling | None) -> Tiling:

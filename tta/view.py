@@ -1,5 +1,6 @@
 """One way of looking at an image, and the rectangles it hands to the detector."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from smallobj.boxes import Array
+from smallobj.tta.light import PLAIN_LIGHT, Light, shortest
 from smallobj.tta.symmetry import IDENTITY, Symmetry
 from smallobj.tta.tiling import SLACK, Tiling, spans
 
@@ -16,7 +18,7 @@ EDGE_PX = 2.0  # how close to the edge of a patch, in its pixels, a box counts a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """A rectangle of an image as the detector sees it: cropped, scaled, then mirrored or turned."""
+    """A rectangle of an image as the detector sees it: cropped, scaled, lit, mirrored or turned."""
 
     crop: tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image
     width: int  # of the scaled crop, before mirroring or turning, in pixels
@@ -24,6 +26,7 @@ class Patch:
     symmetry: Symmetry = IDENTITY
     # how far the neighbours at left, top, right, bottom reach into the crop; 0: an outer edge
     overlap: tuple[int, int, int, int] = (0, 0, 0, 0)
+    light: Light = PLAIN_LIGHT
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,7 +54,7 @@ class Patch:
             pixels = F.interpolate(
                 pixels[None], (self.height, self.width), mode="bilinear", antialias=True
             )[0]
-        return self.symmetry.forward(pixels)
+        return self.symmetry.forward(self.light.forward(pixels))
 
     def boxes_back(self, xyxy: Array) -> Array:
         """Boxes [K, 4] in pixels of the patch, in pixels of the image."""
@@ -80,12 +83,13 @@ class Patch:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Scale x symmetry x cutting; cut into tiles, or seen whole at `whole_px` at most."""
+    """Scale x symmetry x light x cutting; cut into tiles, or seen whole at `whole_px` at most."""
 
     symmetry: Symmetry = IDENTITY
     scale: float = 1.0  # pixels of the patch a pixel of the image
     tiling: Tiling | None = None  # None: in one piece
     whole_px: int | None = None  # instead of tiles: downscaled to this longest side, then scaled
+    light: Light = PLAIN_LIGHT
 
     def __post_init__(self) -> None:
         if self.whole_px is not None and self.tiling is not None:
@@ -95,8 +99,8 @@ class View:
     def name(self) -> str:
         """How `parse_views` would name it: `hflip,scale=0.75,tile=640:128`."""
         parts = [] if self.symmetry == IDENTITY else [self.symmetry.name]
-        if self.scale != 1:
-            parts.append(f"scale={self.scale:g}")
+        settings = {"scale": self.scale, **self.light._asdict()}
+        parts += [f"{name}={shortest(value)}" for name, value in settings.items() if value != 1]
         if self.tiling is not None:
             parts.append(f"tile={self.tiling.side_px}:{self.tiling.overlap_px}")
         if self.whole_px is not None:
@@ -115,13 +119,25 @@ class View:
                 height=max(1, round((y.stop - y.start) * scale)),
                 symmetry=self.symmetry,
                 overlap=(x.overlap_before, y.overlap_before, x.overlap_after, y.overlap_after),
+                light=self.light,
             )
             for y in spans(height, self.tiling)
             for x in spans(width, self.tiling)
         ]
 
 
-def looks(views: tuple[View, ...], width: int, height: int) -> list[list[Patch]]:
+def looks(views: Sequence[View], width: int, height: int) -> list[list[Patch]]:
     """The patches of each view of an image; views that come to the same patches count once."""
-    distinct = dict.fromkeys(tuple(view.patches(width, height)) for view in views)
-    return [list(patches) for patches in distinct]
+    return [list(patches) for patches in _distinct(views, width, height)]
+
+
+def view_of_look(views: Sequence[View], width: int, height: int) -> list[int]:
+    """For each of the `looks` of an image which view it is, of several the first."""
+    return list(_distinct(views, width, height).values())
+
+
+def _distinct(views: Sequence[View], width: int, height: int) -> dict[tuple[Patch, ...], int]:
+    distinct: dict[tuple[Patch, ...], int] = {}
+    for number, view in enumerate(views):
+        distinct.setdefault(tuple(view.patches(width, height)), number)
+    return distinct

@@ -1,5 +1,6 @@
 """Merging patches into views and views into one answer, against outside oracles."""
 
+import ensemble_boxes
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torchvision.ops import batched_nms
 
 from smallobj.boxes import BoxTable, Classes, Images
 from smallobj.ensemble import FusionConfig, fuse
-from smallobj.tta import Boxes, Patch, Tiling, View, looks, merge
+from smallobj.tta import MERGES, SYMMETRIES, Boxes, Patch, Tiling, View, looks, merge
 
 
 def random_boxes(rng: np.random.Generator, count: int, size: int = 200) -> Boxes:
@@ -21,7 +22,13 @@ def one(xyxy: list[float], score: float = 0.8, label: int = 0) -> Boxes:
 
 
 def merged(
-    views: tuple[View, ...], found: list[list[Boxes]], width: int, height: int, **options: float
+    views: tuple[View, ...],
+    found: list[list[Boxes]],
+    width: int,
+    height: int,
+    *,
+    method: str = "wbf",
+    **options: float,
 ) -> Boxes:
     return merge(
         looks(views, width, height),
@@ -30,6 +37,7 @@ def merged(
         height=height,
         nms_iou=options.get("nms_iou", 0.5),
         max_boxes=int(options.get("max_boxes", 300)),
+        method=method,
     )
 
 
@@ -65,6 +73,79 @@ def test_views_that_see_everything_merge_as_weighted_boxes_fusion() -> None:
     other = np.lexsort((expected.xyxy[:, 0], -expected.score.round(9)))
     assert result.xyxy[order] == pytest.approx(expected.xyxy[other])
     assert (result.label[order] == expected.label[other]).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_views_merged_by_nms_are_suppressed_as_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    views = (View(), View(scale=2.0), View(symmetry=SYMMETRIES["hflip"]))
+    found = [random_boxes(rng, 150) for _ in views]
+    for boxes in found:  # no score stands twice
+        boxes.score[:] = rng.uniform(size=150)
+    seen = [found[0], Boxes(found[1].xyxy * 2, *found[1][1:]), mirrored(found[2], 200)]
+    xyxy, score, label = (np.concatenate(column) for column in zip(*found, strict=True))
+    kept = batched_nms(
+        torch.tensor(xyxy), torch.tensor(score), torch.tensor(label).long(), 0.4
+    ).numpy()[:50]
+    result = merged(views, [[b] for b in seen], 200, 200, nms_iou=0.4, max_boxes=50, method="nms")
+    assert result.xyxy == pytest.approx(xyxy[kept])
+    assert np.array_equal(result.score, score[kept])
+    assert np.array_equal(result.label, label[kept])
+
+
+def mirrored(boxes: Boxes, width: int) -> Boxes:
+    x1, y1, x2, y2 = boxes.xyxy.T
+    return Boxes(np.stack([width - x2, y1, width - x1, y2], axis=1), boxes.score, boxes.label)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_views_merged_by_nmw_are_what_the_reference_library_makes_of_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    views = (View(), View(scale=2.0))
+    found = [random_boxes(rng, 40) for _ in views]
+    for boxes in found:
+        boxes.score[:] = rng.uniform(0.1, 1, size=40)
+    alone = [merged((View(),), [[boxes]], 200, 200) for boxes in found]
+    xyxy, score, label = ensemble_boxes.non_maximum_weighted(
+        [boxes.xyxy / 200 for boxes in alone],
+        [boxes.score for boxes in alone],
+        [boxes.label for boxes in alone],
+        iou_thr=0.5,
+    )
+    seen = [[found[0]], [Boxes(found[1].xyxy * 2, *found[1][1:])]]
+    result = merged(views, seen, 200, 200, method="nmw")
+    order, other = np.argsort(-result.score), np.argsort(-score)
+    assert result.score[order] == pytest.approx(score[other], abs=1e-6)
+    assert result.xyxy[order] == pytest.approx(xyxy[other] * 200, abs=1e-3)
+    assert (result.label[order] == label[other]).all()
+
+
+@pytest.mark.parametrize("method", MERGES)
+def test_every_way_to_merge_leaves_a_single_view_to_suppression(method: str) -> None:
+    boxes = random_boxes(np.random.default_rng(0), 200)
+    plain = merged((View(),), [[boxes]], 200, 200)
+    same = merged((View(),), [[boxes]], 200, 200, method=method)
+    for one_way, other in zip(same, plain, strict=True):
+        assert np.array_equal(one_way, other)
+
+
+@pytest.mark.parametrize("method", MERGES)
+def test_the_order_in_which_boxes_come_changes_nothing(method: str) -> None:
+    """Not even where all scores are equal."""
+    rng = np.random.default_rng(1)
+    views = (View(), View(scale=2.0))
+    found = [random_boxes(rng, 80), random_boxes(rng, 80)]
+    for boxes in found:
+        boxes.score[:] = 0.25
+        boxes.label[:] = 0
+    straight = merged(views, [[boxes] for boxes in found], 200, 200, method=method)
+    mixed = [[boxes.take(rng.permutation(80))] for boxes in found]
+    assert np.array_equal(straight.xyxy, merged(views, mixed, 200, 200, method=method).xyxy)
+
+
+def test_an_unknown_way_to_merge_is_refused() -> None:
+    with pytest.raises(ValueError, match="known: wbf, nms, nmw"):
+        merged((View(),), [[Boxes.empty()]], 10, 10, method="mean")
 
 
 def test_tiles_are_one_opinion_not_many() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from smallobj.boxes import InputError
 from smallobj.cli.predict import VIEWS_HELP
-from smallobj.tta import KNOWN, Tiling, parse_views
+from smallobj.tta import KNOWN, Tiling, parse_views, view_named
 
 TILES = Tiling(side_px=640, overlap_px=64)
 
@@ -33,6 +33,21 @@ def names(spec: str, tiling: Tiling | None = None) -> list[str]:
         ("tile=100", ["identity", "tile=100:20"]),
         ("only:tile=100:30|200", ["tile=100:30", "tile=200:40"]),
         ("only:vflip,rot180", ["vflip", "hflip"]),
+        ("brightness=0.8|1|1.2", ["identity", "brightness=0.8", "brightness=1.2"]),
+        ("hflip,contrast=1.5", ["identity", "contrast=1.5", "hflip", "hflip,contrast=1.5"]),
+        ("only:brightness=2,only:contrast=0.5", ["brightness=2,contrast=0.5"]),
+        ("brightness=0.8|scale=2|3", ["identity", "brightness=0.8", "scale=2", "scale=3"]),
+        (
+            "hflip,scale=0.75|1|1.25",
+            [
+                "identity",
+                "scale=0.75",
+                "scale=1.25",
+                "hflip",
+                "hflip,scale=0.75",
+                "hflip,scale=1.25",
+            ],
+        ),
     ],
 )
 def test_commas_multiply_and_bars_list(spec: str, expected: list[str]) -> None:
@@ -56,12 +71,24 @@ def test_tiles_combine_with_every_view() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["hflip", "flips,scale=0.75|1.5", "hflip,whole=300", "only:scale=2,only:tile=64:16"],
+    [
+        "hflip",
+        "flips,scale=0.75|1.5",
+        "hflip,whole=300",
+        "only:scale=2,only:tile=64:16",
+        "d4,scale=0.33333333333333|1.2345678,brightness=0.8|1.2,contrast=0.7,whole=90|tile=64:9",
+    ],
 )
 def test_a_name_parses_to_its_view(spec: str) -> None:
     for view in parse_views(spec):
-        exactly = ",".join(f"only:{part}" for part in view.name.split(","))
-        assert parse_views(exactly) == (view,)
+        assert view_named(view.name) == view
+
+
+def test_every_word_multiplies_with_tiles_and_none_is_lost() -> None:
+    views = parse_views("d4,scale=0.75|1.25,brightness=0.8|1.2,contrast=0.9,whole", tiling=TILES)
+    assert len(views) == len({view.name for view in views}) == 8 * 3 * 3 * 2 * 2
+    assert sum(view.tiling == TILES for view in views) == len(views) // 2
+    assert sum(view.whole_px == 640 for view in views) == len(views) // 2
 
 
 @pytest.mark.parametrize(
@@ -80,6 +107,12 @@ def test_a_name_parses_to_its_view(spec: str) -> None:
         ("scale=1e9", "1/16 to 16"),
         ("scale=-1", "1/16 to 16"),
         ("scale=0.5,scale=2", "two factors"),
+        ("brightness", "unknown view"),
+        ("brightness=0", "brightness is a number from 1/4 to 4"),
+        ("contrast=nan", "contrast is a number from 1/4 to 4"),
+        ("contrast=5", "contrast is a number from 1/4 to 4"),
+        ("contrast=0.5,contrast=2", "contrast stands in two factors"),
+        ("brightness=0.5,brightness=2", "brightness stands in two factors"),
         ("tile=64,whole=64", "two factors"),
         ("tile=64:64", "between 0 and"),
         ("tile=ten", "whole number"),

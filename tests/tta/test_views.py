@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smallobj.boxes import InputError
-from smallobj.tta import SYMMETRIES, Patch, Tiling, View, auto_tiling, looks
+from smallobj.tta import SYMMETRIES, Light, Patch, Tiling, View, auto_tiling, looks, view_of_look
 from smallobj.tta.tiling import spans
 
 SIZES = [(1, 1), (1, 7), (2, 3), (5, 5), (6, 4), (31, 17), (64, 48), (101, 40)]
@@ -32,6 +32,77 @@ def test_a_symmetry_moves_a_marked_pixel_with_its_box(name: str, size: tuple[int
         row, column = (int(i[0]) for i in torch.nonzero(seen[0], as_tuple=True))
         back = patch.boxes_back(np.array([[column, row, column + 1.0, row + 1.0]]))
         assert back.tolist() == [[x, y, x + 1, y + 1]]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_every_tile_in_every_light_moves_a_marked_pixel_with_its_box(
+    name: str, size: tuple[int, int]
+) -> None:
+    width, height = size
+    tilings = (None, Tiling(side_px=5, overlap_px=2), Tiling(side_px=16, overlap_px=7))
+    lights = (Light(brightness=0.8), Light(contrast=1.3), Light(brightness=1.2, contrast=0.5))
+    for tiling, light in product(tilings, lights):
+        view = View(symmetry=SYMMETRIES[name], tiling=tiling, light=light)
+        for x, y in {(0, 0), (width // 3, height // 2), (width - 1, height - 1)}:
+            found = 0
+            for patch in view.patches(width, height):
+                left, top, right, bottom = patch.crop
+                if not (left <= x < right and top <= y < bottom):
+                    continue
+                seen = patch.forward(marked(width, height, x, y))[0]
+                assert seen.shape == patch.size
+                row, column = divmod(int(seen.flatten().argmax()), seen.shape[1])
+                back = patch.boxes_back(np.array([[column, row, column + 1.0, row + 1.0]]))
+                assert back.tolist() == [[x, y, x + 1, y + 1]]
+                found += 1
+            assert found
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SYMMETRIES)
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.25, 3.0])
+def test_a_pixel_comes_back_from_any_scale_to_half_a_pixel_of_the_patch(
+    scale: float, name: str, size: tuple[int, int]
+) -> None:
+    """The brightest cell of the patch, moved back, lies within half its size of the pixel."""
+    width, height = size
+    view = View(symmetry=SYMMETRIES[name], scale=scale)
+    (patch,) = view.patches(width, height)
+    across, down = patch.scale
+    for x, y in {(0, 0), (width // 3, height // 2), (width - 1, height - 1)}:
+        seen = patch.forward(marked(width, height, x, y))[0]
+        row, column = divmod(int(seen.flatten().argmax()), seen.shape[1])
+        back = patch.boxes_back(np.array([[column, row, column + 1.0, row + 1.0]]))[0]
+        off_x, off_y = (back[:2] + back[2:]) / 2 - (x + 0.5, y + 0.5)
+        assert abs(off_x) <= max(0.5, 0.5 / across) + 1e-9
+        assert abs(off_y) <= max(0.5, 0.5 / down) + 1e-9
+
+
+def test_light_moves_pixels_from_middle_grey_then_makes_them_brighter() -> None:
+    values = torch.tensor([0, 64, 127, 128, 200, 255], dtype=torch.uint8).reshape(1, 1, 6)
+    image = values.expand(3, 1, 6)
+    by_hand = {
+        Light(brightness=0.8): [0, 51, 102, 102, 160, 204],
+        Light(brightness=2.0): [0, 128, 254, 255, 255, 255],
+        Light(contrast=2.0): [0, 0, 126, 128, 255, 255],
+        Light(contrast=0.5, brightness=0.5): [32, 48, 64, 64, 82, 96],
+    }
+    for light, expected in by_hand.items():
+        seen = light.forward(image)
+        assert seen.dtype == torch.uint8
+        assert seen[0, 0].tolist() == pytest.approx(expected, abs=1)
+    assert Light().forward(image) is image
+
+
+def test_light_looks_alike_in_every_tile() -> None:
+    image = torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8)
+    light = Light(brightness=1.2, contrast=0.8)
+    (whole,) = View(light=light).patches(120, 90)
+    changed = whole.forward(image)
+    for patch in View(light=light, tiling=Tiling(side_px=40, overlap_px=10)).patches(120, 90):
+        left, top, right, bottom = patch.crop
+        assert torch.equal(patch.forward(image), changed[:, top:bottom, left:right])
 
 
 def test_turns_go_the_way_numpy_turns() -> None:
@@ -142,6 +213,9 @@ def test_views_that_come_to_the_same_patches_count_once() -> None:
     views = (View(tiling=Tiling()), View(whole_px=640))
     assert len(looks(views, 2000, 2000)) == 2
     assert len(looks(views, 500, 400)) == 1
+    assert view_of_look(views, 2000, 2000) == [0, 1]
+    assert view_of_look((View(scale=2), *views, View()), 500, 400) == [0, 1]
+    assert len(looks((View(), View(light=Light(contrast=0.5))), 500, 400)) == 2
 
 
 def test_scale_uses_the_rounded_size() -> None:
