@@ -52,10 +52,14 @@ def tune(
         typer.Option(metavar="NAME=VALUES", help=GRID_HELP, show_default="about 1,000 settings"),
     ] = None,
     calibrate: Annotated[
-        str,
+        bool,
         typer.Option(
-            help="Calibration to try: auto (every one), none, temperature, platt, isotonic."
+            "--calibrate/--no-calibrate", help="Also try to calibrate the scores of the runs."
         ),
+    ] = True,
+    calibration: Annotated[
+        str,
+        typer.Option(help="Which calibration: temperature, platt, isotonic; auto: every one."),
     ] = "auto",
     learn: Annotated[
         bool,
@@ -155,7 +159,7 @@ def tune(
     plan = _checked_plan(
         metric=metric,
         grid=values,
-        calibrate=calibrate,
+        calibrate=calibration if calibrate else "none",
         learn=learn,
         search=_search(search, trials, storage, study, with_grid=bool(grid)),
         goal=operating_point,
@@ -213,9 +217,12 @@ def _checked_plan(**values: Any) -> "Plan":
     from smallobj.ensemble import CALIBRATION_CHOICES, Plan
     from smallobj.evaluation import METRICS
 
-    for name, known in (("metric", METRICS), ("calibrate", CALIBRATION_CHOICES)):
+    for name, field, known in (
+        ("metric", "metric", METRICS),
+        ("calibrate", "calibration", CALIBRATION_CHOICES),
+    ):
         if values[name] not in known:
-            raise InputError(f"known: {', '.join(known)}", field=name, value=values[name])
+            raise InputError(f"known: {', '.join(known)}", field=field, value=values[name])
     return Plan(**values)
 
 

@@ -79,7 +79,7 @@ def test_a_run_alone_that_is_best_is_told(
     perfect, recipe = tmp_path / "perfect.json", tmp_path / "recipe.toml"
     labels = json.loads(truth.read_text())
     perfect.write_text(json.dumps({name: [[*b, 1] for b in rows] for name, rows in labels.items()}))
-    few = ("--grid", "iou=0.5,0.6", "--calibrate", "platt")
+    few = ("--grid", "iou=0.5,0.6", "--calibration", "platt")
     assert _run("tune", weak, perfect, "--labels", truth, "--out", recipe, *few) == 0
     assert "no fusion beats perfect alone" in capfd.readouterr().out
     assert [model["weight"] for model in tomllib.loads(recipe.read_text())["model"]] == [0, 1]
@@ -93,7 +93,7 @@ def test_common_tunes_on_the_images_every_run_holds(
     runs[0].write_text(json.dumps(dict(list(content.items())[:8])))
     labels = tmp_path / "eight.json"
     labels.write_text(json.dumps(dict(list(json.loads(truth.read_text()).items())[:8])))
-    grid = ("--grid", "iou=0.5", "--grid", "skip=0.001", "--calibrate", "none", "--folds", "2")
+    grid = ("--grid", "iou=0.5", "--grid", "skip=0.001", "--no-calibrate", "--folds", "2")
     recipes = [tmp_path / "common.toml", tmp_path / "cut.toml"]
     assert _run("tune", *runs, "--labels", truth, "--common", "--out", recipes[0], *grid) == 0
     assert "every run holds count: 8 of 20" in capfd.readouterr().err
@@ -124,7 +124,7 @@ def test_folds_without_boxes_are_no_fault(
         (("{one}", "--grid", "uoi=0.5"), "field grid"),
         (("{one}", "--grid", "iou=0.5", "--grid", "iou=0.6"), "given twice"),
         (("{one}", "--grid", "sigma=0", "--grid", "method=soft_nms"), "sigma"),
-        (("{one}", "--calibrate", "plat"), "field calibrate: known: auto, none"),
+        (("{one}", "--calibration", "plat"), "field calibration: known: auto, none"),
         (("{one}", "--operating-point", "f2"), "field operating_point"),
         (("{one}", "--search", "grid"), "field search: known: optuna"),
         (("{one}", "--search", "optuna"), "say --trials"),
@@ -178,7 +178,7 @@ def test_killed_half_way_it_goes_on_to_the_same_recipe(
 ) -> None:
     truth, *runs = data
     whole, killed = tmp_path / "whole.toml", tmp_path / "killed.toml"
-    options = ("--labels", truth, "--calibrate", "platt", "--grid", "iou=0.3:0.8:0.05")
+    options = ("--labels", truth, "--calibration", "platt", "--grid", "iou=0.3:0.8:0.05")
     assert _run("tune", *runs, *options, "--out", whole) == 0
     code = "import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "tune", *runs, *options, "--out", killed]
@@ -206,7 +206,7 @@ def test_scores_of_other_inputs_are_not_used(
     truth, *runs = data
     part = tmp_path / "recipe.tune.part.jsonl"
     part.write_text('{"inputs": "of another data set"}\n{"key": "x", "scores": [1.0]}\n')
-    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "2")
+    options = ("--labels", truth, "--no-calibrate", "--grid", "iou=0.5", "--folds", "2")
     assert _run("tune", *runs, *options, "--out", tmp_path / "recipe.toml") == 0
     assert "interrupted" not in capfd.readouterr().err
 
@@ -218,7 +218,7 @@ def test_thresholds_groups_and_limits_are_told_and_in_the_files(
     recipe, costs, groups = (tmp_path / name for name in ("r.toml", "costs.toml", "groups.csv"))
     costs.write_text("[one]\nweight_mb = 30\nlatency_ms = 5\n[two]\nweight_mb = 60\nlatency_ms = 2")
     groups.write_text("image,group\n" + "".join(f"{n}.jpg,{n // 4}\n" for n in range(20)))
-    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "3")
+    options = ("--labels", truth, "--no-calibrate", "--grid", "iou=0.5", "--folds", "3")
     more = ("--operating-point", "precision=0.9", "--costs", costs, "--groups", groups)
     assert _run("tune", *runs, *options, *more, "--max-weight-mb", 60, "--out", recipe) == 0
     told = capfd.readouterr().out
@@ -236,7 +236,7 @@ def test_the_report_is_printed_as_json(
     data: tuple[Path, Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     truth, *runs = data
-    options = ("--labels", truth, "--calibrate", "none", "--grid", "iou=0.5", "--folds", "2")
+    options = ("--labels", truth, "--no-calibrate", "--grid", "iou=0.5", "--folds", "2")
     assert _run("tune", *runs, *options, "--out", tmp_path / "r.toml", "--json") == 0
     report = json.loads(capfd.readouterr().out)
     assert report["step"][0]["name"] == "best as it is"
