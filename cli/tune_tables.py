@@ -169,7 +169,9 @@ def _thresholds(tuning: "Tuning") -> "Table | None":
 
 
 def _rates(rates: Any) -> list[str]:
-    return [f"{value:.3f}" for value in (rates.precision, rates.recall, rates.f1)]
+    known = (rates.kept, rates.positives, rates.positives)
+    values = (rates.precision, rates.recall, rates.f1)
+    return [f"{value:.3f}" if of else "-" for value, of in zip(values, known, strict=True)]
 
 
 def _table(title: str, *columns: str) -> "Table":
