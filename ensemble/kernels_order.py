@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
-from smallobj.ensemble.kernels_sort import sort_falling, sort_numbers
+from smallobj.ensemble.kernels_sort import MANY, sort_falling, sort_numbers, spread_falling
 
 
 @compiled
@@ -66,11 +66,12 @@ def order_images(  # noqa: C901, PLR0912 - counted, then placed: the same two lo
         low = 0
         for c in range(classes):
             if ends[c] > low:
-                sort_numbers(key, order, spare, low, ends[c])
-                ties = 0
+                if ends[c] - low < MANY or not spread_falling(key, order, spare, low, ends[c]):
+                    sort_numbers(key, order, spare, low, ends[c])
+                ties = False
                 for k in range(low + 1, ends[c]):
-                    ties += np.int64(key[order[k]] == key[order[k - 1]])
-                if ties > 0:
+                    ties |= key[order[k]] == key[order[k - 1]]
+                if ties:
                     _settle_ties(key, order, spare, tied, row, xyxy, label, low, ends[c])
             low = ends[c]
         place = offsets[image]

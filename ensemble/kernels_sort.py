@@ -8,7 +8,8 @@ from smallobj.boxes import Array
 from smallobj.boxes.compiled import compiled
 
 _INSERTION = 24  # shorter stretches are sorted by insertion, longer ones merged
-_RANKED = 192  # shorter stretches of numbers in order are sorted by counting what is higher
+MANY = 64  # numbers in order from which on they are dealt into buckets before they are sorted
+_RANKED = 128  # shorter stretches of numbers in order are sorted by counting what is higher
 
 
 @compiled
@@ -53,6 +54,47 @@ def sort_numbers(
         for other in range(k):
             rank += np.int64(stretch[other] == own)
         order[rank] = low + k
+
+
+@compiled
+def spread_falling(
+    key: Array, order: NDArray[np.int64], spare: NDArray[np.int64], low: int, high: int
+) -> bool:
+    """`sort_numbers` by as many buckets as keys; False, with nothing done, where they are unfit.
+
+    The buckets are even in the root of the key, as low scores are many. `order` and `spare` are two
+    arrays.
+    """
+    lowest, highest = key[low], key[low]
+    for k in range(low, high):
+        lowest, highest = min(lowest, key[k]), max(highest, key[k])
+        spare[k] = 0
+    if not 1e-100 < highest - lowest < 1e100:
+        return False
+    last, scale = high - low - 1, 1 / (highest - lowest)
+    for k in range(low, high):
+        spare[high - 1 - int(min(np.sqrt((key[k] - lowest) * scale), 1.0) * last)] += 1
+    before, fullest = low, 0
+    for k in range(low, high):
+        count = spare[k]
+        spare[k] = before
+        before += count
+        fullest = max(fullest, count)
+    for k in range(low, high):
+        bucket = high - 1 - int(min(np.sqrt((key[k] - lowest) * scale), 1.0) * last)
+        order[spare[bucket]] = k
+        spare[bucket] += 1
+    if fullest > _INSERTION:
+        sort_falling(key, order, spare, low, high)
+        return True
+    for i in range(low + 1, high):
+        moved = order[i]
+        j = i
+        while j > low and key[order[j - 1]] < key[moved]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = moved
+    return True
 
 
 @compiled

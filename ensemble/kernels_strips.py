@@ -163,7 +163,9 @@ def overlapping_in_strips(
 
 
 @inlined
-def _near(bits: NDArray[np.int64], word: int, left: int, right: int, top: int, bottom: int) -> int:
+def _near(
+    bits: NDArray[np.int64], word: int, left: int, right: int, top: int, bottom: int
+) -> np.int64:
     """The boxes of a word that reach into one of the strips across and one of those down."""
     across = np.int64(0)
     for strip in range(left, right + 1):
