@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
 from smallobj.boxes import Array, InputError, whole_file
 from smallobj.report.statistics_plot import PICTURE_ENDINGS
 
+_LETTERS_AN_INCH = 12  # of the title
 _COLOURS = "cividis"  # even in lightness, and the same to the colour-blind
 
 
@@ -33,7 +35,8 @@ def plot_heatmap(
     if out.suffix.lower() not in PICTURE_ENDINGS:
         raise InputError(f"a picture ends in {', '.join(PICTURE_ENDINGS)}", value=str(out))
     size = (2.4 + 0.85 * len(columns), 1.8 + 0.45 * len(rows))
-    figure = Figure(figsize=(max(size[0], 5.5), max(size[1], 2.6)), layout="constrained")
+    width, height = max(size[0], 5.5), max(size[1], 2.6)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     if not values.size:  # as where no fusion was tried: the picture says so
         values, rows, columns, chosen = np.full((1, 1), np.nan), [np.nan], [np.nan], None
@@ -43,7 +46,8 @@ def plot_heatmap(
     axes.set_xlabel(column_name)
     axes.set_ylabel(row_name)
     marked = "" if chosen is None else "; framed: chosen"
-    axes.set_title((title + marked).replace("$", r"\$"), fontsize=9)
+    lines = fill(title + marked, int(_LETTERS_AN_INCH * (width - 1.5)))  # less the colours' bar
+    axes.set_title(lines.replace("$", r"\$"), fontsize=9)
     low, high = (np.nanmin(values), np.nanmax(values)) if (~np.isnan(values)).any() else (0, 1)
     for row, column in np.argwhere(~np.isnan(values)):
         value = values[row, column]
