@@ -12,7 +12,9 @@ _MOST_TOLD = 20  # images left out that are named on the terminal
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a trained model, runs/NAME.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a trained model, runs/NAME, or NAME.onnx.")
+    ],
     images: Annotated[
         list[str],
         typer.Argument(
@@ -44,6 +46,9 @@ def predict(
     batch: Annotated[int, typer.Option(help="Patches in each forward pass.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all")
+    ] = None,
     nms_iou: Annotated[
         float, typer.Option(help="Of two boxes of a class that overlap more, one stays.")
     ] = 0.5,
@@ -85,17 +90,17 @@ def predict(
     )
 
     from smallobj.boxes import InputError
-    from smallobj.detectors import load_detector
     from smallobj.prediction import (
         PredictConfig,
         check_out,
-        choose_device,
         escaped,
         find_images,
         find_part,
+        open_model,
         predict_run,
         printable,
         skipped_path,
+        threads_of,
         tta_spec,
         views_of,
     )
@@ -106,7 +111,7 @@ def predict(
         raise InputError("--split takes a part of one data set", field="split", value=split)
     check_out(out)
     files = find_images(*images) if split is None else find_part(images[0], split)
-    detector, manifest = load_detector(run, choose_device(device))
+    detector, manifest = open_model(run, device=device, precision=precision, threads=threads)
     plain = "identity" if views is None else views
     spec = tta_spec(manifest) if tta else plain
     looks = views_of(manifest, detector.stride, spec=spec, tile=tile, overlap_px=overlap)
@@ -123,7 +128,8 @@ def predict(
     done = 0
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     try:
-        with Progress("predicting", *columns, console=Console(stderr=True)) as progress:
+        console = Console(stderr=True)
+        with Progress("predicting", *columns, console=console) as progress, threads_of(threads):
             task = progress.add_task("", total=len(files.ids))
 
             def show(completed: int, _: int) -> None:

@@ -2,7 +2,7 @@
 
 from smallobj.detectors import centernet, fcos
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
-from smallobj.detectors.loading import describe, load_detector
+from smallobj.detectors.loading import describe, detector_of, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "centernet",
     "describe",
     "detector_class",
+    "detector_of",
     "fcos",
     "list_detectors",
     "load_detector",

@@ -40,21 +40,29 @@ def load_detector(
     folder = run_folder(path)
     state, manifest = load_weights(folder)
     try:
-        kind = detector_class(manifest.arch)
-        config = kind.Config.from_dict(
-            {
-                **manifest.config,
-                "num_classes": len(manifest.classes),
-                "backbone": manifest.backbone,
-                "mean": manifest.mean,
-                "std": manifest.std,
-            }
-        )
-        with torch.random.fork_rng(devices=[]):
-            detector = kind(config)  # type: ignore[call-arg]
+        detector = detector_of(manifest)
     except InputError as error:
         raise InputError(
             error.reason, file=folder / MANIFEST, field=error.field, value=error.value
         ) from error
     apply_state(detector, state, file=folder)
     return detector.eval().to(device), manifest
+
+
+def detector_of(manifest: Manifest) -> Detector:
+    """The detector that a manifest describes, with random weights, in training mode.
+
+    Raises InputError where it describes none. The global random state is left alone.
+    """
+    kind = detector_class(manifest.arch)
+    config = kind.Config.from_dict(
+        {
+            **manifest.config,
+            "num_classes": len(manifest.classes),
+            "backbone": manifest.backbone,
+            "mean": manifest.mean,
+            "std": manifest.std,
+        }
+    )
+    with torch.random.fork_rng(devices=[]):
+        return kind(config)  # type: ignore[call-arg]

@@ -11,7 +11,9 @@ from smallobj.prediction.engine import (
     stream,
 )
 from smallobj.prediction.inputs import ImageFiles, Skipped, find_images, find_part
+from smallobj.prediction.latency import threads_of
 from smallobj.prediction.names import escaped, one_line, printable
+from smallobj.prediction.opening import open_model
 from smallobj.prediction.part import part_path
 from smallobj.prediction.run import Summary, check_out, predict_run, tta_spec, views_of
 from smallobj.prediction.writing import skipped_path
@@ -34,12 +36,14 @@ __all__ = [
     "find_images",
     "find_part",
     "one_line",
+    "open_model",
     "part_path",
     "predict",
     "predict_run",
     "printable",
     "skipped_path",
     "stream",
+    "threads_of",
     "tta_spec",
     "views_of",
 ]

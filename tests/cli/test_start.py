@@ -7,7 +7,7 @@ import pytest
 
 from smallobj.cli.main import app
 
-HEAVY = ("numpy", "torch", "numba", "PIL", "matplotlib", "msgspec", "pyarrow")
+HEAVY = ("numpy", "torch", "numba", "PIL", "matplotlib", "msgspec", "pyarrow", "onnx")
 COMMANDS = [
     [],
     ["train"],
@@ -20,6 +20,8 @@ COMMANDS = [
     ["demo"],
     ["data"],
     ["runs"],
+    ["weights"],
+    ["weights", "export"],
 ]
 
 

@@ -1,0 +1,87 @@
+"""ONNX Runtime against eager torch on the CPU, same batches, same threads, taking turns.
+
+    python benchmarks/onnx_speed.py
+
+Untrained weights: they do not change the time. Each round times every engine once; a ratio is the
+median over the rounds of torch's time over the other's in the same round.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from smallobj.boxes import Classes
+from smallobj.detectors import build_detector, describe, list_detectors
+from smallobj.prediction.export import export_onnx
+from smallobj.prediction.latency import threads_of
+from smallobj.prediction.onnx_model import load_onnx
+from smallobj.weights.manifest import Manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", nargs="*", default=list_detectors())
+    parser.add_argument("--size", default="small", help="of the detector")
+    parser.add_argument("--px", type=int, default=640)
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 4])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    print("| detector | batch | torch ms | ONNX Runtime | fp16 weights |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder, threads_of(options.threads):
+        for arch in options.arch:
+            engines = _engines(arch, options.size, Path(folder), options.threads)
+            for batch in options.batch:
+                images = torch.randint(
+                    0, 256, (batch, 3, options.px, options.px), dtype=torch.uint8
+                )
+                times = _times(engines, images, options.rounds)
+                ratios = [
+                    statistics.median(a / b for a, b in zip(times[0], other, strict=True))
+                    for other in times[1:]
+                ]
+                middle = statistics.median(times[0]) * 1000
+                cells = " | ".join(f"{ratio:.2f}x" for ratio in ratios)
+                print(f"| {arch} {options.size} | {batch} | {middle:.0f} | {cells} |", flush=True)
+
+
+def _engines(arch: str, size: str, folder: Path, threads: int) -> list[Callable[..., object]]:
+    grey = (127.0, 127.0, 127.0)
+    detector = build_detector(arch, num_classes=6, mean=grey, std=grey, size=size).eval()
+    manifest = Manifest(
+        **describe(detector),
+        id=arch,
+        classes=Classes.of([str(i) for i in range(6)]),
+        train_crop_px=640,
+        largest_object_px=64.0,
+    )
+    engines: list[Callable[..., object]] = []
+    for precision in ("fp32", "fp16"):
+        file = folder / f"{arch}.{precision}.onnx"
+        export_onnx(detector, manifest, file, precision=precision)
+        engines.append(load_onnx(file, threads=threads)[0])
+    # As `predict` lays it out.
+    return [detector.to(memory_format=torch.channels_last), *engines]
+
+
+def _times(
+    engines: list[Callable[..., object]], images: torch.Tensor, rounds: int
+) -> list[list[float]]:
+    times: list[list[float]] = [[] for _ in engines]
+    with torch.inference_mode():
+        for turn in range(rounds + 2):
+            for engine, seen in zip(engines, times, strict=True):
+                begun = time.perf_counter()
+                engine(images)
+                if turn >= 2:
+                    seen.append(time.perf_counter() - begun)
+    return times
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Opening what can predict: the folder of a trained run, or a file exported from it."""
+
+from pathlib import Path
+
+from smallobj.boxes import InputError
+from smallobj.detectors import Detector, load_detector
+from smallobj.prediction.device import choose_device
+from smallobj.prediction.onnx_model import is_onnx, load_onnx
+from smallobj.weights.manifest import Manifest
+
+
+def open_model(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> tuple[Detector, Manifest]:
+    """The detector at `path`, ready to predict, and its manifest.
+
+    A run is loaded on `device`. An exported file (NAME.onnx) runs on the CPU, in the precision it
+    was exported with, on `threads` threads; InputError where another device or precision is asked.
+    """
+    if not is_onnx(path):
+        return load_detector(path, choose_device(device))
+    if device not in ("auto", "cpu"):
+        raise InputError("an ONNX file runs on the CPU here", field="device", value=device)
+    if precision != "auto":
+        reason = "an ONNX file has the precision it was exported with"
+        raise InputError(reason, field="precision", value=precision)
+    return load_onnx(path, threads=threads)
