@@ -134,35 +134,6 @@ def highest_in_strips(
 
 
 @inlined
-def overlapping_in_strips(
-    bits: NDArray[np.int64],
-    scale: Array,
-    boxes: Array,
-    begin: int,
-    end: int,
-    c: int,
-    found: NDArray[np.int64],
-) -> int:
-    """Fill `found` with all of boxes[begin:end] that overlap box c at all; returns how many."""
-    x1, y1, x2, y2 = boxes[c, 0], boxes[c, 1], boxes[c, 2], boxes[c, 3]
-    left, right = _strip(x1, scale[0], scale[2]), _strip(x2, scale[0], scale[2])
-    top, bottom = _strip(y1, scale[1], scale[3]), _strip(y2, scale[1], scale[3])
-    count = 0
-    for word in range((end - begin + _WORD - 1) // _WORD):
-        near = _near(bits, word, left, right, top, bottom)
-        while near != 0:
-            lone = near & -near
-            near ^= lone
-            other = begin + word * _WORD + _NUMBER[((lone * _NUMBERING) >> 58) & 63]
-            if min(x2, boxes[other, 2]) > max(x1, boxes[other, 0]) and (
-                min(y2, boxes[other, 3]) > max(y1, boxes[other, 1])
-            ):
-                found[count] = other
-                count += 1
-    return count
-
-
-@inlined
 def _near(
     bits: NDArray[np.int64], word: int, left: int, right: int, top: int, bottom: int
 ) -> np.int64:
