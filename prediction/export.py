@@ -19,6 +19,7 @@ from smallobj.prediction.onnx_model import (
     describe_file,
     is_onnx,
     onnx_library,
+    sealed,
 )
 from smallobj.weights.manifest import Manifest
 
@@ -65,7 +66,7 @@ def export_onnx(
         manifest = replace(manifest, dtype="float16")
     note = describe_file(manifest, divisor=detector.stride, outputs=graph.outputs)
     model.metadata_props.add(key=METADATA, value=note)
-    content = model.SerializeToString()
+    content = sealed(model.SerializeToString())
     exported = OnnxDetector(content, detector_of(manifest), graph.outputs)
     difference = _agree(detector, exported, TOLERANCES[precision])
     write_bytes(out, content)

@@ -17,6 +17,7 @@ from smallobj.weights.manifest import Manifest
 
 INPUT = "images"  # uint8 [batch, 3, height, width], RGB, sides multiples of the divisor
 METADATA = "smallobj"  # key of the file's metadata; its value is `describe_file` as JSON
+_SEAL = b"smallobj.sha256"  # key of the last entry, the SHA-256 of all bytes before it
 _VERSION = 1
 _ENDING = ".onnx"
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -44,6 +45,16 @@ def describe_file(manifest: Manifest, *, divisor: int, outputs: Sequence[str]) -
         "outputs": list(outputs),
     }
     return msgspec.json.encode(content).decode()
+
+
+def sealed(content: bytes) -> bytes:
+    """An ONNX file with its own SHA-256 appended as one more entry of metadata.
+
+    Protobuf joins what is appended: ModelProto.metadata_props is field 14, its key 1, its value 2.
+    """
+    digest = hashlib.sha256(content).hexdigest().encode()
+    entry = b"".join(bytes((tag, len(v))) + v for tag, v in ((0x0A, _SEAL), (0x12, digest)))
+    return content + bytes((0x72, len(entry))) + entry
 
 
 class OnnxDetector(Detector):
@@ -110,13 +121,17 @@ def load_onnx(path: str | Path, *, threads: int | None = None) -> tuple[OnnxDete
 
     The manifest's sha256 and weight_bytes are those of the file itself: what it predicts is not
     mixed with what the run it came from predicts. Raises InputError, naming the file, where it is
-    no ONNX, was not exported by `smallobj weights export`, or its parts do not fit.
+    no ONNX, was not exported by `smallobj weights export` or changed since, or does not fit its
+    manifest; a changed file never comes to ONNX Runtime, which may crash on damage.
     """
     onnx_library("onnxruntime")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
+    if sealed(content[: -len(sealed(b""))]) != content:
+        reason = "is no ONNX file of smallobj weights export, or was changed since"
+        raise InputError(reason, file=path)
     try:
         manifest, outputs = _read_metadata(content)
         detector = OnnxDetector(content, detector_of(manifest), outputs, threads)

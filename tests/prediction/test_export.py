@@ -20,7 +20,7 @@ from smallobj.boxes import BoxTable, Classes, InputError
 from smallobj.detectors import Detector, Target, build_detector, describe, list_detectors
 from smallobj.prediction import export, open_model, predict
 from smallobj.prediction.export import TOLERANCES, export_onnx, raw_difference
-from smallobj.prediction.onnx_model import load_onnx
+from smallobj.prediction.onnx_model import load_onnx, sealed
 from smallobj.tta import Tiling, parse_views
 from smallobj.weights.manifest import Manifest
 
@@ -233,8 +233,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 def changed(file: Path, to: Path, change: Any) -> Path:
     model = onnx.load(file)
+    del model.metadata_props[-1]  # the checksum
     change(model)
-    to.write_bytes(model.SerializeToString())
+    to.write_bytes(sealed(model.SerializeToString()))
     return to
 
 
@@ -287,11 +288,23 @@ def test_a_file_that_is_not_what_it_says_is_refused(plain, tmp_path, change, rea
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_files_are_refused_or_agree_never_crash(plain, tmp_path) -> None:
+def test_a_changed_byte_is_noticed_wherever_it_is(plain, tmp_path) -> None:
     whole = plain.files["fp32"].read_bytes()
-    for content in (b"", b"no onnx", whole[: len(whole) // 2], whole[:-1], b"\0" * 100):
+    places = np.random.default_rng(0).integers(0, len(whole), 100)
+    changes = [whole[:p] + bytes([whole[p] ^ 1]) + whole[p + 1 :] for p in places.tolist()]
+    foreign = onnx.load(plain.files["fp32"])
+    del foreign.metadata_props[:]
+    others = (b"", b"no onnx", whole[: len(whole) // 2], whole[:-1], foreign.SerializeToString())
+    for content in (*changes, *others):
         (tmp_path / "b.onnx").write_bytes(content)
-        with pytest.raises(InputError, match=r"b\.onnx"):
+        with pytest.raises(InputError, match=r"b\.onnx: is no ONNX file of smallobj"):
+            load_onnx(tmp_path / "b.onnx", threads=1)
+
+
+def test_what_is_no_model_is_refused_though_its_checksum_holds(tmp_path) -> None:
+    for content in (b"", b"no onnx", b"\0" * 100):
+        (tmp_path / "b.onnx").write_bytes(sealed(content))
+        with pytest.raises(InputError, match=r"b\.onnx: is no ONNX file that can be run"):
             load_onnx(tmp_path / "b.onnx", threads=1)
     with pytest.raises(InputError, match="cannot be read"):
         load_onnx(tmp_path / "none.onnx")
