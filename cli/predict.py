@@ -24,7 +24,12 @@ def predict(
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(help="The run that is written, runs/NAME.json.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The run that is written, runs/NAME.json; NAME.parquet with --keep candidates."
+        ),
+    ],
     split: Annotated[
         str | None,
         typer.Option(help="INPUT is a labelled data set: its part val, test, ... or a .txt of it."),
@@ -52,6 +57,22 @@ def predict(
     nms_iou: Annotated[
         float, typer.Option(help="Of two boxes of a class that overlap more, one stays.")
     ] = 0.5,
+    merge: Annotated[
+        str,
+        typer.Option(
+            metavar="wbf|nms|nmw",
+            help="How views become one answer: the weighted mean, scored by how many of the views"
+            " that could see an object found it; the best box; the mean weighted by overlap.",
+        ),
+    ] = "wbf",
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="boxes|candidates",
+            help="candidates: write every box from before suppression and merging with its view,"
+            " to NAME.parquet, for smallobj fuse and tune to do both.",
+        ),
+    ] = "boxes",
     max_boxes: Annotated[
         int, typer.Option(help="Boxes kept in each image, the best by score.")
     ] = 300,
@@ -78,6 +99,8 @@ def predict(
 
     Example: smallobj predict runs/centernet flight.zip extra.tif --max-bad 5 --out runs/test.json
 
+    Example: smallobj predict runs/centernet val --tta --keep candidates --out runs/val.parquet
+
     Example: find photos -name 'a*.png' | smallobj predict runs/centernet - --out runs/test.json
     """
     from rich.console import Console
@@ -91,6 +114,7 @@ def predict(
 
     from smallobj.boxes import InputError
     from smallobj.prediction import (
+        KEEPS,
         PredictConfig,
         check_out,
         escaped,
@@ -109,7 +133,9 @@ def predict(
         raise InputError("--tta and --views exclude each other", field="views", value=views)
     if split is not None and len(images) > 1:
         raise InputError("--split takes a part of one data set", field="split", value=split)
-    check_out(out)
+    if keep not in KEEPS:
+        raise InputError(f"must be one of {', '.join(KEEPS)}", field="keep", value=keep)
+    check_out(out, keep)
     files = find_images(*images) if split is None else find_part(images[0], split)
     detector, manifest = open_model(run, device=device, precision=precision, threads=threads)
     plain = "identity" if views is None else views
@@ -119,6 +145,8 @@ def predict(
         views=looks,
         batch_size=batch,
         nms_iou=nms_iou,
+        merge=merge,
+        keep=keep,
         max_boxes=max_boxes,
         precision=precision,
         max_megapixels=max_megapixels,

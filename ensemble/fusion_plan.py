@@ -164,8 +164,10 @@ def plan_fusion(
     notes: list[str] = []
     if recipe is not None:
         used, config = recipe.choose(models)
-    elif not views_as_runs:
-        config = _as_views(config, runs, notes)
+    else:
+        config = _as_predicted(config, runs, notes)
+        if not views_as_runs:
+            config = _as_views(config, runs, notes)
     members = [
         Member(run=run, source=source)
         for run in used
@@ -219,6 +221,23 @@ def _check_backend(backend: str, config: FusionConfig, recipe: Recipe | None) ->
         if getattr(config, name) != getattr(FusionConfig(), name):
             reason = "ensemble-boxes has no such setting: leave out --backend"
             raise InputError(reason, field=name, value=getattr(config, name))
+
+
+def _as_predicted(config: FusionConfig, runs: Sequence[Run], notes: list[str]) -> FusionConfig:
+    """The settings under which runs of candidates are suppressed as predicting would have."""
+    if config.nms_iou is not None:
+        return config
+    iou: list[float] = []
+    for run in runs:
+        kept = run.info is not None and run.info.candidates
+        value = run.info.nms_iou if run.info is not None and kept else None
+        iou.append(1.0 if value is None else value)
+        if value is not None:
+            notes.append(
+                f"{run.name} holds candidates, suppressed by IoU {value:g} as its run.toml says;"
+                " --nms-iou says otherwise"
+            )
+    return config if all(value == 1 for value in iou) else replace(config, nms_iou=tuple(iou))
 
 
 def _as_views(config: FusionConfig, runs: Sequence[Run], notes: list[str]) -> FusionConfig:

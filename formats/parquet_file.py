@@ -21,7 +21,10 @@ COLUMNS = ("image", "label", *COORDINATES, "score")
 VIEW = "view"  # optional
 KEY = b"smallobj"  # of the file's own metadata
 
-_OPTIONAL = ("fold", "image_set", "cap", "seconds", "weight_mb", "latency_ms")  # of RunInfo
+_OPTIONAL = (  # of RunInfo
+    *("fold", "image_set", "cap", "seconds", "weight_mb", "latency_ms"),
+    *("candidates", "nms_iou", "merge"),
+)
 _BUFFER_BYTES = 1 << 20  # read at a time: a row group may be larger than memory
 
 
@@ -42,6 +45,9 @@ class About(msgspec.Struct, omit_defaults=True):
     seconds: float | None = None
     weight_mb: float | None = None
     latency_ms: float | None = None
+    candidates: bool = False
+    nms_iou: float | None = None
+    merge: str | None = None
 
     @classmethod
     def of(cls, images: Images, info: RunInfo) -> "About":

@@ -25,6 +25,9 @@ class RunInfo:
     seconds: float | None = None  # time it took
     weight_mb: float | None = None  # of the stored weights of all its models, 1,000,000 bytes each
     latency_ms: float | None = None  # an image, all views and models included, where it was made
+    candidates: bool = False  # boxes from before suppression and merging, each with its view
+    nms_iou: float | None = None  # of the suppression in each view; of candidates: not done yet
+    merge: str | None = None  # how the views were merged, or would have been: wbf, nms, nmw
 
 
 def run_info_path(run: Path, *, folder: bool = False) -> Path:
@@ -39,7 +42,9 @@ def run_info_path(run: Path, *, folder: bool = False) -> Path:
 def write_run_info(path: Path, info: RunInfo) -> None:
     """Write the TOML file whole; what is None stays out."""
     content: dict[str, Any] = {"model": info.model, "views": list(info.views)}
-    for name in ("fold", "image_set", "cap", "seconds", "weight_mb", "latency_ms"):
+    if info.candidates:
+        content["candidates"] = True
+    for name in _OPTIONAL:
         value = getattr(info, name)
         if value is not None:
             content[name] = value
@@ -73,6 +78,9 @@ def read_run_info(path: Path) -> RunInfo:
         seconds=content.get("seconds"),
         weight_mb=content.get("weight_mb"),
         latency_ms=content.get("latency_ms"),
+        candidates=content.get("candidates", False),
+        nms_iou=content.get("nms_iou"),
+        merge=content.get("merge"),
     )
 
 
@@ -100,6 +108,14 @@ def _is_cost(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
+def _is_fraction(value: object) -> bool:
+    return _is_cost(value) and value <= 1  # type: ignore[operator]  # it is a number
+
+
+_OPTIONAL = (
+    *("fold", "image_set", "cap", "seconds", "weight_mb", "latency_ms"),
+    *("nms_iou", "merge"),
+)
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "model": ("a text", _is_text),
     "views": ("a list of texts", _is_texts),
@@ -109,5 +125,8 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "seconds": ("a number", lambda v: type(v) in (int, float)),
     "weight_mb": ("a number from 0 up", _is_cost),
     "latency_ms": ("a number from 0 up", _is_cost),
+    "candidates": ("true or false", lambda v: isinstance(v, bool)),
+    "nms_iou": ("a number from 0 to 1", _is_fraction),
+    "merge": ("a text", _is_text),
     "classes": ("a table of names and ids", lambda v: isinstance(v, dict)),
 }

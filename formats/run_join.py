@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from smallobj.formats.runs import Run
 
 _FOLD = re.compile(r"[-_. ]*(?:fold|split|part|f|k)?[-_. ]*[0-9]*[-_. ]*$", re.IGNORECASE)
 _LISTED = 5  # images named in a message
+T = TypeVar("T", float, str)
 
 
 def join_runs(runs: Sequence[Run], *, model: str | None = None) -> tuple[BoxTable, RunInfo]:
@@ -103,7 +105,15 @@ def _joined_info(runs: Sequence[Run], table: BoxTable, model: str) -> RunInfo:
         seconds=round(sum(seconds), 3) if len(seconds) == len(runs) else None,
         weight_mb=weight_mb,
         latency_ms=latency_ms,
+        candidates=any(info.candidates for info in infos),
+        nms_iou=_one_of([info.nms_iou for info in infos]),
+        merge=_one_of([info.merge for info in infos]),
     )
+
+
+def _one_of(values: Sequence[T | None]) -> T | None:
+    """The value that all have, None where they differ."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _fold(run: Run) -> str:

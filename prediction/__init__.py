@@ -1,7 +1,10 @@
 """The engine: images decoded, cut, batched, run and merged; runs that grow on disk."""
 
+from smallobj.prediction.candidates import merge_kept
 from smallobj.prediction.device import PRECISIONS, autocast, choose_device, choose_precision
 from smallobj.prediction.engine import (
+    CANDIDATES,
+    KEEPS,
     MAX_BOXES,
     NMS_IOU,
     PredictConfig,
@@ -19,6 +22,8 @@ from smallobj.prediction.run import Summary, check_out, predict_run, tta_spec, v
 from smallobj.prediction.writing import skipped_path
 
 __all__ = [
+    "CANDIDATES",
+    "KEEPS",
     "MAX_BOXES",
     "NMS_IOU",
     "PRECISIONS",
@@ -35,6 +40,7 @@ __all__ = [
     "escaped",
     "find_images",
     "find_part",
+    "merge_kept",
     "one_line",
     "open_model",
     "part_path",

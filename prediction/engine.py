@@ -7,17 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from smallobj.boxes import BoxTable, Classes, Images, InputError
+from smallobj.boxes import BoxTable, Classes, Images, InputError, Source
 from smallobj.datasets import ImageSource
 from smallobj.detectors import Detector
 from smallobj.prediction.background import in_background
 from smallobj.prediction.device import PRECISIONS, autocast
 from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, feed
-from smallobj.tta import Boxes, View, merge
+from smallobj.tta import MERGES, Boxes, View, distinct_looks, gather, merge_candidates
 
 NMS_IOU = 0.5
 MAX_BOXES = 300
+CANDIDATES = "candidates"
+KEEPS = ("boxes", CANDIDATES)
 _BATCHES_AHEAD = 2
 
 
@@ -28,6 +31,8 @@ class PredictConfig:
     views: tuple[View, ...] = (View(),)
     batch_size: int = 8  # patches a forward pass
     nms_iou: float = NMS_IOU  # of two boxes of a class that overlap more, one stays
+    merge: str = "wbf"  # how views become one answer, one of MERGES
+    keep: str = "boxes"  # one of KEEPS; candidates: before suppression and merging, uncapped
     max_boxes: int = MAX_BOXES  # best boxes kept an image
     precision: str = "auto"  # one of PRECISIONS; auto: bf16 on a GPU that has it, else fp32
     max_megapixels: float = 400.0  # larger images are refused by their header
@@ -42,19 +47,21 @@ class PredictConfig:
             raise InputError("must lie in 0 to 1", field="nms_iou", value=self.nms_iou)
         if not self.max_megapixels > 0:
             raise InputError("must be above 0", field="max_megapixels", value=self.max_megapixels)
-        if self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise InputError(f"must be one of {known}", field="precision", value=self.precision)
+        for name, known in (("precision", PRECISIONS), ("merge", MERGES), ("keep", KEEPS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InputError(f"must be one of {', '.join(known)}", field=name, value=value)
 
 
 class Seen(NamedTuple):
-    """What was found in one image, best first; or why it could not be read."""
+    """What was found in one image, best first, or candidates by view; or why it is unreadable."""
 
     image: int  # position in the list of images
     width: int  # pixels, upright; 0 where it could not be read
     height: int
     boxes: Boxes
     error: InputError | None = None
+    view: NDArray[np.int32] | None = None  # [K], of candidates: position of the view
 
 
 def predict(
@@ -68,10 +75,14 @@ def predict(
     device: str | torch.device | None = None,
     nms_iou: float = NMS_IOU,
     max_boxes: int = MAX_BOXES,
+    merge: str = "wbf",
+    keep: str = "boxes",
     precision: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> BoxTable:
     """What a detector finds in the images at `paths`, in memory; rows of an image best first.
+
+    keep="candidates": all boxes before suppression and merging, their views as sources.
 
     ids: one a path, different. device: the detector is moved there; None: it stays where it is.
     The detector's mode (training or not) is left as it was. on_progress(done, total) is called
@@ -89,6 +100,8 @@ def predict(
         batch_size=batch_size,
         nms_iou=nms_iou,
         max_boxes=max_boxes,
+        merge=merge,
+        keep=keep,
         precision=precision,
     )
     found: dict[int, Seen] = {}
@@ -98,11 +111,17 @@ def predict(
         found[seen.image] = seen
         if on_progress is not None:
             on_progress(len(found), len(paths))
-    return as_table([found[i] for i in range(len(paths))], ids, classes)
+    sources = [Source("", view.name) for view in config.views] if keep == CANDIDATES else []
+    return as_table([found[i] for i in range(len(paths))], ids, classes, sources)
 
 
-def as_table(found: Sequence[Seen], ids: Sequence[str], classes: Classes) -> BoxTable:
-    """A table of what was found in the images `ids`, in that order."""
+def as_table(
+    found: Sequence[Seen],
+    ids: Sequence[str],
+    classes: Classes,
+    sources: Sequence[Source] = (),
+) -> BoxTable:
+    """A table of what was found in the images `ids`, in that order; sources: of candidates."""
     images = Images.of(ids, [(seen.width, seen.height) for seen in found])
     boxes = [Boxes.empty(), *(seen.boxes for seen in found)]
     counts = [len(seen.boxes.score) for seen in found]
@@ -113,7 +132,17 @@ def as_table(found: Sequence[Seen], ids: Sequence[str], classes: Classes) -> Box
         xyxy=np.concatenate([b.xyxy for b in boxes]),
         label=np.concatenate([b.label for b in boxes]),
         score=np.concatenate([b.score for b in boxes]),
+        source=_sources(found) if sources else None,
+        sources=tuple(sources),
     )
+
+
+def _sources(found: Sequence[Seen]) -> NDArray[np.int32]:
+    views = [np.empty(0, np.int32)]
+    for seen in found:
+        assert seen.view is not None
+        views.append(seen.view)
+    return np.concatenate(views)
 
 
 def stream(
@@ -157,15 +186,18 @@ class _Open:
         self.found = [[Boxes.empty() for _ in patches] for patches in opened.looks]
         self.left = sum(map(len, opened.looks))
 
-    def merged(self, config: PredictConfig) -> Seen:
-        image, width, height, views = self.opened
-        boxes = merge(
-            views,
-            self.found,
-            width=width,
-            height=height,
+    def seen(self, config: PredictConfig) -> Seen:
+        image, width, height, looks = self.opened
+        candidates = gather(looks, self.found, width=width, height=height)
+        if config.keep == CANDIDATES:
+            of_look = np.array([*distinct_looks(config.views, width, height).values()], np.int32)
+            return Seen(image, width, height, candidates.boxes, view=of_look[candidates.view])
+        boxes = merge_candidates(
+            looks,
+            candidates,
             nms_iou=config.nms_iou,
             max_boxes=config.max_boxes,
+            method=config.merge,
         )
         return Seen(image, width, height, boxes)
 
@@ -178,7 +210,7 @@ def _take(
         image.found[place.view][place.patch] = boxes
         image.left -= 1
         if not image.left:
-            yield open_images.pop(place.image).merged(config)
+            yield open_images.pop(place.image).seen(config)
 
 
 def _run(

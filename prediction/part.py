@@ -18,6 +18,8 @@ from smallobj.tta import Boxes
 
 _COORDINATE_DECIMALS = 3  # thousandths of a pixel
 _SCORE_DECIMALS = 7
+# candidates are suppressed later: no IoU, no order of scores may change by rounding
+_CANDIDATE_DECIMALS = (6, 12)
 _SYNC_S = 5.0  # what a power cut may cost
 
 
@@ -42,6 +44,7 @@ class _Row(msgspec.Struct):
     boxes: list[tuple[int, float, float, float, float, float]]  # label, xyxy, score
     seconds: float  # since the row before
     stamp: tuple[int, int] = (0, 0)
+    views: list[int] | msgspec.UnsetType = msgspec.UNSET  # of candidates, one a box
 
 
 class PartFile:
@@ -66,6 +69,7 @@ class PartFile:
         self.seconds = 0.0  # that its images took, all starts together
         self.place: NDArray[np.int64] = np.full(len(ids), -1, np.int64)  # of a line; -1: none
         self.stamps: NDArray[np.int64] = np.zeros((len(ids), 2), np.int64)
+        self.sizes: NDArray[np.int32] = np.zeros((len(ids), 2), np.int32)  # width, height
         self._ids = ids
         # as JSON gives them back, to be compared
         self._settings = msgspec.json.decode(msgspec.json.encode(dict(settings)))
@@ -93,17 +97,21 @@ class PartFile:
 
     def append(self, image: int, seen: Seen, seconds: float, stamp: Stamp) -> None:
         """Add an image; it is with the operating system when this returns, soon on the disk."""
-        xyxy = seen.boxes.xyxy.round(_COORDINATE_DECIMALS).tolist()
-        score = seen.boxes.score.round(_SCORE_DECIMALS).tolist()
+        decimals = (_COORDINATE_DECIMALS, _SCORE_DECIMALS)
+        if seen.view is not None:
+            decimals = _CANDIDATE_DECIMALS
+        xyxy = seen.boxes.xyxy.round(decimals[0]).tolist()
+        score = seen.boxes.score.round(decimals[1]).tolist()
         boxes = [
             (label, x1, y1, x2, y2, s)
             for label, (x1, y1, x2, y2), s in zip(
                 seen.boxes.label.tolist(), xyxy, score, strict=True
             )
         ]
-        place, seconds = self._end, round(seconds, 4)
-        self._write(_Row(self._ids[image], (seen.width, seen.height), boxes, seconds, stamp))
-        self.place[image], self.stamps[image] = place, stamp
+        views = msgspec.UNSET if seen.view is None else seen.view.tolist()
+        place, seconds, size = self._end, round(seconds, 4), (seen.width, seen.height)
+        self._write(_Row(self._ids[image], size, boxes, seconds, stamp, views))
+        self.place[image], self.stamps[image], self.sizes[image] = place, stamp, size
         self.seconds += seconds
         self._empty = False
 
@@ -167,6 +175,7 @@ class PartFile:
             image = index.get(row.id, -1)
             if image >= 0:  # images of an earlier start may be gone
                 self.place[image], self.stamps[image] = begin, row.stamp
+                self.sizes[image] = row.size
                 self.seconds += row.seconds
         return end
 
@@ -221,11 +230,12 @@ class PartFile:
 
 
 def part_path(out: Path) -> Path:
-    """Where the predictions of `out`, NAME.json, grow: NAME.part.jsonl."""
+    """Where the predictions of `out`, NAME.json or .parquet, grow: NAME.part.jsonl."""
     return out.with_name(f"{out.stem}.part.jsonl")
 
 
 def _seen(row: _Row) -> Seen:
     columns = np.array(row.boxes, np.float64).reshape(-1, 6)
     boxes = Boxes(columns[:, 1:5], columns[:, 5], columns[:, 0].astype(np.int32))
-    return Seen(0, *row.size, boxes)
+    view = None if row.views is msgspec.UNSET else np.array(row.views, np.int32)
+    return Seen(0, *row.size, boxes, view=view)

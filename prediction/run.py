@@ -12,17 +12,17 @@ from smallobj.boxes import InputError, check_writable
 from smallobj.datasets import ZipMember
 from smallobj.detectors import Detector
 from smallobj.formats import RunInfo
-from smallobj.prediction.engine import PredictConfig, stream
+from smallobj.prediction.engine import CANDIDATES, PredictConfig, stream
 from smallobj.prediction.inputs import ImageFiles, Skipped
 from smallobj.prediction.names import printable
 from smallobj.prediction.part import PartFile, Stamp, part_path
-from smallobj.prediction.writing import skipped_path, write_found, write_skipped
+from smallobj.prediction.writing import skipped_path, write_candidates, write_found, write_skipped
 from smallobj.tta import Tiling, View, auto_tiling, parse_views
 from smallobj.weights.manifest import Manifest
 
 AUTO = "auto"
 _TTA = {"all": "flips", "mirror": "hflip"}  # by the flips and turns of the training crops
-_ENDING = ".json"
+_ENDINGS = {"boxes": ".json", CANDIDATES: ".parquet"}  # JSON cannot tell views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +80,20 @@ def views_of(
     return parse_views(spec, tiling=tiling)
 
 
-def check_out(out: Path) -> None:
-    """Raise InputError now where `out` could not be written at the end."""
-    if out.suffix != _ENDING:
-        raise InputError(f"the name of a run ends in {_ENDING}", field="out", value=str(out))
+def check_out(out: Path, keep: str = "boxes") -> None:
+    """Raise InputError now where `out` could not be written at the end.
+
+    keep: as in PredictConfig. Boxes and candidates need names of their own, as NAME.run.toml
+    speaks of one run.
+    """
+    ending = _ENDINGS[keep]
+    if out.suffix != ending:
+        what = "run of candidates" if keep == CANDIDATES else "run"
+        raise InputError(f"the name of a {what} ends in {ending}", field="out", value=str(out))
+    for other in _ENDINGS.values():
+        if other != ending and out.with_suffix(other).exists():
+            reason = f"{out.stem}{other} is there, which {out.stem}.run.toml speaks of"
+            raise InputError(f"{reason}: choose another name", field="out", value=str(out))
     check_writable(out)
 
 
@@ -99,6 +109,8 @@ def predict_run(
 ) -> Summary:
     """Predict images and write them as the run `out`, NAME.json with NAME.run.toml.
 
+    Where the config keeps candidates, as NAME.parquet with the view of each box.
+
     Predictions grow in NAME.part.jsonl; called again with the same settings, what is there is not
     predicted again, unless the image's file was changed. Images that cannot be read are listed in
     NAME.skipped.tsv; the others are written. Where more than `max_bad` are, the summary says
@@ -106,7 +118,7 @@ def predict_run(
     could be read no run is written. on_progress(done, total) counts the images, those of an
     earlier start too. The detector's weights are laid out channels last.
     """
-    check_out(out)
+    check_out(out, config.keep)
     detector.to(memory_format=torch.channels_last)
     settings = _settings(manifest, files, config)
     with PartFile(part_path(out), settings, files.ids, spent=_is_spent(out)) as part:
@@ -116,17 +128,11 @@ def predict_run(
         skipped = (*files.refused, *unread)
         images, boxes = int(part.done.sum()), 0
         if images or not skipped:
-            info = RunInfo(
-                model=manifest.id,
-                classes=manifest.classes,
-                views=tuple(view.name for view in config.views),
-                image_set=printable(files.root.resolve()),
-                cap=config.max_boxes,
-                seconds=round(part.seconds, 3),
-                weight_mb=manifest.weight_mb,
-                latency_ms=round(1000 * part.seconds / max(1, images), 3),
-            )
-            boxes = write_found(out, part, files.ids, info)
+            info = _info(manifest, files, config, seconds=part.seconds, images=images)
+            if config.keep == CANDIDATES:
+                boxes = write_candidates(out, part, files.ids, info, config.views)
+            else:
+                boxes = write_found(out, part, files.ids, info)
         write_skipped(skipped_path(out), skipped)
         if len(skipped) <= max_bad:
             part.remove()
@@ -138,6 +144,25 @@ def predict_run(
         seconds=part.seconds,
         too_many=len(skipped) > max_bad,
         written=bool(images or not skipped),
+    )
+
+
+def _info(
+    manifest: Manifest, files: ImageFiles, config: PredictConfig, *, seconds: float, images: int
+) -> RunInfo:
+    candidates = config.keep == CANDIDATES
+    return RunInfo(
+        model=manifest.id,
+        classes=manifest.classes,
+        views=tuple(view.name for view in config.views),
+        image_set=printable(files.root.resolve()),
+        cap=None if candidates else config.max_boxes,
+        seconds=round(seconds, 3),
+        weight_mb=manifest.weight_mb,
+        latency_ms=round(1000 * seconds / max(1, images), 3),
+        candidates=candidates,
+        nms_iou=config.nms_iou,
+        merge=config.merge,
     )
 
 
@@ -208,5 +233,7 @@ def _settings(manifest: Manifest, files: ImageFiles, config: PredictConfig) -> d
         "views": [view.name for view in config.views],
         "nms_iou": config.nms_iou,
         "max_boxes": config.max_boxes,
+        "merge": config.merge,
+        "keep": config.keep,
         "precision": config.precision,
     }

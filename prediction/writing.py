@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from smallobj.boxes import BoxTable, Classes, whole_file, write_text
+from smallobj.boxes import BoxTable, Classes, Images, Source, whole_file, write_text
 from smallobj.formats import RunInfo
 from smallobj.formats.challenge import challenge_json
 from smallobj.formats.image_ids import natural_key
@@ -16,8 +16,10 @@ from smallobj.prediction.engine import as_table
 from smallobj.prediction.inputs import Skipped
 from smallobj.prediction.names import escaped
 from smallobj.prediction.part import PartFile
+from smallobj.tta import View
 
 _IMAGES_AT_ONCE = 64
+_CANDIDATE_IMAGES_AT_ONCE = 8  # up to 1,000 boxes a patch
 
 
 def write_found(out: Path, part: PartFile, ids: Sequence[str], info: RunInfo) -> int:
@@ -33,6 +35,30 @@ def write_found(out: Path, part: PartFile, ids: Sequence[str], info: RunInfo) ->
                 _write_table(stream, table, first=not stream.tell())
                 boxes += len(table)
             stream.write(b"}" if stream.tell() else b"{}")
+        write_run_info(run_info_path(out), info)
+    return boxes
+
+
+def write_candidates(
+    out: Path, part: PartFile, ids: Sequence[str], info: RunInfo, views: Sequence[View]
+) -> int:
+    """Write what `part` holds as Parquet with the view of every box; returns how many boxes.
+
+    As `write_found`: images in natural order, both files or none, in flat memory.
+    """
+    from smallobj.formats.parquet_writer import ParquetRunWriter  # noqa: PLC0415 - loads pyarrow
+
+    order = _in_order(part, ids)
+    width, height = part.sizes[order].T
+    images = Images(ids=tuple(ids[image] for image in order), width=width, height=height)
+    sources = [Source(out.stem, view.name) for view in views]
+    boxes = 0
+    with whole_file(out) as temporary:
+        with ParquetRunWriter(temporary, images, info.classes, sources) as writer:
+            for table in _tables(part, ids, info.classes, sources):
+                writer.write(table)
+                boxes += len(table)
+            writer.finish(info)
         write_run_info(run_info_path(out), info)
     return boxes
 
@@ -55,14 +81,23 @@ def skipped_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.skipped.tsv")
 
 
-def _tables(part: PartFile, ids: Sequence[str], classes: Classes) -> Iterator[BoxTable]:
-    images = np.flatnonzero(part.done).tolist()
+def _in_order(part: PartFile, ids: Sequence[str]) -> list[int]:
+    images: list[int] = np.flatnonzero(part.done).tolist()
     keys = (natural_key(ids[image]) for image in images)
     if any(a > b for a, b in pairwise(keys)):  # only lists: keys of all images are large
         images.sort(key=lambda image: natural_key(ids[image]))
-    for first in range(0, len(images), _IMAGES_AT_ONCE):
-        some = images[first : first + _IMAGES_AT_ONCE]
-        yield as_table(list(part.read_all(some)), [ids[image] for image in some], classes)
+    return images
+
+
+def _tables(
+    part: PartFile, ids: Sequence[str], classes: Classes, sources: Sequence[Source] = ()
+) -> Iterator[BoxTable]:
+    images = _in_order(part, ids)
+    at_once = _CANDIDATE_IMAGES_AT_ONCE if sources else _IMAGES_AT_ONCE
+    for first in range(0, len(images), at_once):
+        some = images[first : first + at_once]
+        names = [ids[image] for image in some]
+        yield as_table(list(part.read_all(some)), names, classes, sources)
 
 
 def _write_table(stream: BinaryIO, table: BoxTable, *, first: bool) -> None:

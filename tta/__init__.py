@@ -5,7 +5,7 @@ from smallobj.tta.merge import MERGES, Boxes, Candidates, gather, merge, merge_c
 from smallobj.tta.spec import KNOWN, SETS, parse_views, view_named
 from smallobj.tta.symmetry import SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling, auto_tiling
-from smallobj.tta.view import Patch, View, looks, view_of_look
+from smallobj.tta.view import Patch, View, distinct_looks, looks
 
 __all__ = [
     "KNOWN",
@@ -20,11 +20,11 @@ __all__ = [
     "Tiling",
     "View",
     "auto_tiling",
+    "distinct_looks",
     "gather",
     "looks",
     "merge",
     "merge_candidates",
     "parse_views",
     "view_named",
-    "view_of_look",
 ]

@@ -128,15 +128,11 @@ class View:
 
 def looks(views: Sequence[View], width: int, height: int) -> list[list[Patch]]:
     """The patches of each view of an image; views that come to the same patches count once."""
-    return [list(patches) for patches in _distinct(views, width, height)]
+    return [list(patches) for patches in distinct_looks(views, width, height)]
 
 
-def view_of_look(views: Sequence[View], width: int, height: int) -> list[int]:
-    """For each of the `looks` of an image which view it is, of several the first."""
-    return list(_distinct(views, width, height).values())
-
-
-def _distinct(views: Sequence[View], width: int, height: int) -> dict[tuple[Patch, ...], int]:
+def distinct_looks(views: Sequence[View], width: int, height: int) -> dict[tuple[Patch, ...], int]:
+    """The different patches that views of an image come to, and the first view that does."""
     distinct: dict[tuple[Patch, ...], int] = {}
     for number, view in enumerate(views):
         distinct.setdefault(tuple(view.patches(width, height)), number)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smallobj.boxes import InputError
-from smallobj.tta import SYMMETRIES, Light, Patch, Tiling, View, auto_tiling, looks, view_of_look
+from smallobj.tta import SYMMETRIES, Light, Patch, Tiling, View, auto_tiling, distinct_looks, looks
 from smallobj.tta.tiling import spans
 
 SIZES = [(1, 1), (1, 7), (2, 3), (5, 5), (6, 4), (31, 17), (64, 48), (101, 40)]
@@ -213,8 +213,9 @@ def test_views_that_come_to_the_same_patches_count_once() -> None:
     views = (View(tiling=Tiling()), View(whole_px=640))
     assert len(looks(views, 2000, 2000)) == 2
     assert len(looks(views, 500, 400)) == 1
-    assert view_of_look(views, 2000, 2000) == [0, 1]
-    assert view_of_look((View(scale=2), *views, View()), 500, 400) == [0, 1]
+    assert list(distinct_looks(views, 2000, 2000).values()) == [0, 1]
+    small = distinct_looks((View(scale=2), *views, View()), 500, 400)
+    assert list(small.values()) == [0, 1]
     assert len(looks((View(), View(light=Light(contrast=0.5))), 500, 400)) == 2
 
 
