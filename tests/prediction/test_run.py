@@ -16,6 +16,7 @@ from smallobj.prediction import (
     PredictConfig,
     Seen,
     find_images,
+    merge_kept,
     predict,
     predict_run,
     tta_spec,
@@ -285,3 +286,46 @@ def test_tiles_follow_the_model() -> None:
 def test_tiles_that_cannot_be_are_refused(tile: str, overlap: int | None, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         views_of(MANIFEST, 8, tile=tile, overlap_px=overlap)
+
+
+def test_an_interrupted_run_of_candidates_goes_on_to_the_same_boxes(
+    finder, photos, tmp_path
+) -> None:
+    whole, out = tmp_path / "whole" / "a.parquet", tmp_path / "runs" / "a.parquet"
+    files, config = find_images(photos), replace(CONFIG, keep="candidates")
+    predict_run(finder, MANIFEST, files, whole, config)
+
+    def interrupt(done: int, _: int) -> None:
+        if done > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_run(finder, MANIFEST, files, out, config, on_progress=interrupt)
+    assert names(out.parent) == ["a.part.jsonl"]
+    with pytest.raises(InputError, match="other settings"):  # boxes are not mixed in
+        predict_run(finder, MANIFEST, files, out.with_suffix(".json"), CONFIG)
+    assert predict_run(finder, MANIFEST, files, out, config).resumed == 3
+    assert names(out.parent) == ["a.parquet", "a.run.toml"]
+    found = read_run(out).table
+    assert found == read_run(whole).table
+    in_memory = predict(
+        finder, files.paths, files.ids, classes=CLASSES, views=CONFIG.views, keep="candidates"
+    )
+    assert [source.view for source in found.sources] == ["identity", "hflip"]
+    assert found.xyxy == pytest.approx(in_memory.xyxy, abs=1e-6)
+    assert (found.score == in_memory.score.round(12)).all()
+    assert (found.source == in_memory.source).all()
+    assert (found.images.width == 90).all()
+
+
+def test_nothing_found_anywhere_is_a_run_of_candidates_too(finder, picture, tmp_path) -> None:
+    picture(tmp_path / "photos" / "a.png", 40, 30, most=0)
+    out, config = tmp_path / "a.parquet", replace(CONFIG, keep="candidates")
+    predict_run(finder, MANIFEST, find_images(tmp_path / "photos"), out, config)
+    run = read_run(out)
+    assert run.table.images.ids == ("a.png",)
+    assert len(run.table) == 0
+    assert run.info is not None
+    assert run.info.candidates
+    table = replace(run.table, source=np.empty(0, np.int32))
+    assert len(merge_kept(table, run.info.views, CONFIG)) == 0
