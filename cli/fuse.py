@@ -118,7 +118,7 @@ def fuse(
             metavar="IOU[,IOU,...]",
             help="Suppress boxes inside each run by this IoU before fusing, one for all runs or one"
             " each; 1 leaves a run alone.",
-            show_default="1",
+            show_default="1; of candidates, as predicted",
         ),
     ] = None,
     max_detections: Annotated[

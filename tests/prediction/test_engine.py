@@ -23,6 +23,7 @@ EXACT = [
     "scale=2",
     "only:scale=3,only:rot90",
     "flips,scale=2,whole=100|tile=80:20",
+    "hflip,brightness=0.8|1.2,contrast=1.1,only:tile=64:16|200",
 ]
 
 
@@ -32,12 +33,19 @@ def rows(table: BoxTable, image: int) -> np.ndarray:
     return found[np.lexsort(found.T[::-1])]
 
 
-@pytest.mark.parametrize("spec", EXACT)
-def test_every_square_is_found_once_and_exactly(spec, finder, picture, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("spec", "merge"), [*((spec, "wbf") for spec in EXACT), (EXACT[-1], "nms"), (EXACT[-1], "nmw")]
+)
+def test_every_square_is_found_once_and_exactly(spec, merge, finder, picture, tmp_path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(len(SIZES))]
     truth = [picture(p, *SIZES[i], seed=i) for i, p in enumerate(paths)]
     table = predict(
-        finder, paths, [p.name for p in paths], classes=CLASSES, views=parse_views(spec)
+        finder,
+        paths,
+        [p.name for p in paths],
+        classes=CLASSES,
+        views=parse_views(spec),
+        merge=merge,
     )
     assert table.score is not None
     assert list(table.images.width) == [w for w, _ in SIZES]
@@ -174,6 +182,8 @@ def test_wrong_ids_and_classes_are_refused(finder) -> None:
         {"nms_iou": float("nan")},
         {"views": ()},
         {"precision": "fp8"},
+        {"merge": "mean"},
+        {"keep": "all"},
         {"max_megapixels": -1.0},
     ],
 )
