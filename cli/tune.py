@@ -152,6 +152,7 @@ def tune(
     """
     from smallobj.boxes import InputError, check_writable
     from smallobj.ensemble import Limits, costs_of, model_names, parse_grid
+    from smallobj.ensemble.fusion_plan import suppression_of
 
     check_writable(out)
     limits = Limits(weight_mb=max_weight_mb, latency_ms=max_latency_ms)
@@ -189,12 +190,16 @@ def tune(
 
     known = costs_of(scored.runs, models, costs)
     limits.holds(known)
+    notes: list[str] = []
+    suppression = suppression_of(scored.runs, notes)
+    tell(notes)
     plan = replace(
         plan,
         limits=limits,
         costs=known,
         groups=_groups(groups, scored),
         views_of=_views_of(scored),
+        nms_iou=suppression,
     )
     tuning = _tune(scored, models, plan, out)
     report = _write(out, tuning)

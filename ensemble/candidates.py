@@ -94,5 +94,11 @@ def fusing(candidate: Candidate, runs: int) -> Candidate:
     """The settings from which weights are selected: a run alone is fused as by default."""
     if not is_alone(candidate.config):
         return candidate
-    cap = candidate.config.max_detections
-    return replace(candidate, config=FusionConfig(weights=(1.0,) * runs, max_detections=cap))
+    own = candidate.config
+    config = FusionConfig(
+        weights=(1.0,) * runs,
+        max_detections=own.max_detections,
+        nms_iou=own.nms_iou,
+        models=own.models,
+    )
+    return replace(candidate, config=config)

@@ -165,7 +165,8 @@ def plan_fusion(
     if recipe is not None:
         used, config = recipe.choose(models)
     else:
-        config = _as_predicted(config, runs, notes)
+        if config.nms_iou is None:
+            config = replace(config, nms_iou=suppression_of(runs, notes))
         if not views_as_runs:
             config = _as_views(config, runs, notes)
     members = [
@@ -223,10 +224,8 @@ def _check_backend(backend: str, config: FusionConfig, recipe: Recipe | None) ->
             raise InputError(reason, field=name, value=getattr(config, name))
 
 
-def _as_predicted(config: FusionConfig, runs: Sequence[Run], notes: list[str]) -> FusionConfig:
-    """The settings under which runs of candidates are suppressed as predicting would have."""
-    if config.nms_iou is not None:
-        return config
+def suppression_of(runs: Sequence[Run], notes: list[str]) -> tuple[float, ...] | None:
+    """The IoU by which predicting would have suppressed each run; None: no run holds candidates."""
     iou: list[float] = []
     for run in runs:
         kept = run.info is not None and run.info.candidates
@@ -234,10 +233,9 @@ def _as_predicted(config: FusionConfig, runs: Sequence[Run], notes: list[str]) -
         iou.append(1.0 if value is None else value)
         if value is not None:
             notes.append(
-                f"{run.name} holds candidates, suppressed by IoU {value:g} as its run.toml says;"
-                " --nms-iou says otherwise"
+                f"{run.name} holds candidates, suppressed by IoU {value:g} as its run.toml says"
             )
-    return config if all(value == 1 for value in iou) else replace(config, nms_iou=tuple(iou))
+    return None if all(value == 1 for value in iou) else tuple(iou)
 
 
 def _as_views(config: FusionConfig, runs: Sequence[Run], notes: list[str]) -> FusionConfig:

@@ -29,7 +29,7 @@ class Grid:
     method: tuple[str, ...] = ("wbf",)
     shift: tuple[float, ...] = (0.0,)  # pixels; not of soft_nms
     sigma: tuple[float, ...] = (0.5,)  # of soft_nms
-    nms: tuple[float, ...] = (1.0,)  # IoU of the suppression inside each run; 1: none
+    nms: tuple[float, ...] | None = None  # IoU of the suppression inside each run; 1: none
 
     def settings(self, runs: int, *, max_detections: int | None = 100) -> list[FusionConfig]:
         """Every combination, each once, those of one clustering side by side.
@@ -39,11 +39,11 @@ class Grid:
         """
         weights = default_weights(runs) if self.weights is None else self.weights
         found: dict[FusionConfig, None] = {}
-        for inside, weight, method in product(self.nms, weights, self.method):
+        for inside, weight, method in product(self.nms or (None,), weights, self.method):
             base = FusionConfig(
                 method=method,
                 weights=weight,
-                nms_iou=None if inside == 1 else (inside,) * runs,
+                nms_iou=None if inside is None else (inside,) * runs,
                 max_detections=max_detections,
             )
             base.weights_of(runs)

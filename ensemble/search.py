@@ -194,6 +194,7 @@ def _config(params: dict[str, Any], runs: int, untuned: FusionConfig) -> FusionC
         weights=tuple(share if share >= 0.05 else 0.0 for share in shares),
         max_detections=untuned.max_detections,
         models=untuned.models,
+        nms_iou=untuned.nms_iou,
     )
 
 

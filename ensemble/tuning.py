@@ -49,6 +49,7 @@ class Plan:
     costs: Costs | None = None  # what each run costs; None: not known
     groups: Sequence[str] | None = field(default=None, repr=False)  # of every image
     views_of: tuple[int, ...] | None = None  # the model each run is a view of
+    nms_iou: tuple[float, ...] | None = None  # one a run, where a setting does not say
 
     def __post_init__(self) -> None:
         thresholds_of(self.metric)
@@ -69,7 +70,11 @@ class Plan:
             found = default_settings(tables, max_detections=self.max_detections)
         else:
             found = self.grid.settings(len(tables), max_detections=self.max_detections)
-        return [replace(config, models=self.views_of) for config in found]
+        return [self.of_runs(config) for config in found]
+
+    def of_runs(self, config: FusionConfig) -> FusionConfig:
+        """A setting for the runs as they are: views of one model, candidates to suppress."""
+        return replace(config, models=self.views_of, nms_iou=config.nms_iou or self.nms_iou)
 
 
 def tune(
@@ -124,10 +129,9 @@ class _Chain:
         learner = self.scorer.learner
         self.judge = Judge(truth, fits, learner, metric=plan.metric, seed=plan.seed)
         runs, cap = len(tables), plan.max_detections
-        self.simple = [alone(run, runs, cap) for run in range(runs)]
-        self.simple.append(
-            FusionConfig(weights=(1.0,) * runs, max_detections=cap, models=plan.views_of)
-        )
+        untuned = FusionConfig(weights=(1.0,) * runs, max_detections=cap)
+        singles = [alone(run, runs, cap) for run in range(runs)]
+        self.simple = [plan.of_runs(config) for config in (*singles, untuned)]
         self.tried = self.simple  # settings for the table of all that was tried
         self.steps: list[Step] = []
 

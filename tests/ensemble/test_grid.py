@@ -93,7 +93,7 @@ def test_a_setting_that_a_method_does_not_know_is_not_repeated() -> None:
     assert len(settings) == 2 + 1 + 2
     votes = parse_grid(["votes=1,2", "shift=0,2", "nms=0.5,1", "iou=0.5", "skip=0.01"]).settings(2)
     assert len(votes) == 2 * 2 * 2 * len(default_weights(2)) * len(Grid().conf_type)
-    assert {setting.nms_iou for setting in votes} == {(0.5, 0.5), None}
+    assert {setting.nms_iou for setting in votes} == {(0.5, 0.5), (1, 1)}
 
 
 def test_a_cell_of_the_heat_map_is_the_best_of_its_settings() -> None:
