@@ -69,9 +69,7 @@ def main() -> None:
     console = Console(stderr=True)
     tuning = tune(truth, runs, names, plan, on_progress=Told(console))
     fits = Fits.deal(truth, options.folds, seed=options.seed)
-    judge = Judge(
-        truth, fits, Learner(truth, runs, fits), metric=options.metric, seed=options.seed
-    )
+    judge = Judge(truth, fits, Learner(truth, runs, fits), metric=options.metric, seed=options.seed)
     rows = [Row("best single", tuning.single, names[tuning.best_single])]
     rows += [untuned(name, judge, fits, cap) for name in UNTUNED]
     rows += [tuned(step) for step in tuning.steps if step.name in STEPS]
