@@ -37,12 +37,6 @@ class Scan:
         """The image of each row, [M]."""
         return np.repeat(self.stretch_image, self.stretch_rows)
 
-    def rows_of_images(self) -> NDArray[np.int64]:
-        """Number of boxes of each image, [N]."""
-        rows = np.zeros(len(self.ids), np.int64)
-        np.add.at(rows, self.stretch_image, self.stretch_rows)
-        return rows
-
 
 def scan(run: OpenParquet, classes: Classes | None) -> Scan:
     """Read the columns image, label and view alone.

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,37 @@ def test_a_recipe_calibrates_and_cuts_every_part(
     assert np.allclose(read_run(out).table.xyxy, cut.xyxy, rtol=0, atol=1e-9)
     told = capfd.readouterr().err
     assert f"{len(wanted) - len(cut)} boxes below the thresholds left out" in told
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_recipe_scores_every_part_by_what_was_learnt_and_tells_the_origins(
+    tmp_path: Path,
+) -> None:
+    from smallobj.ensemble import read_recipe
+    from smallobj.ensemble.fusion import fuse_traced
+    from smallobj.ensemble.learnt_confidence import fit_confidence
+
+    tables = random_runs()
+    truth = replace(tables[0], score=None)
+    config = FusionConfig(weights=(1.0, 2.0, 0.0), iou=0.5, max_detections=3)
+    traced = fuse_traced(tables[:2], replace(config, weights=(1.0, 2.0), max_detections=None))
+    recipe = Recipe(
+        models=tuple(f"run{number}" for number in range(RUNS)),
+        config=config,
+        confidence=fit_confidence(truth, *traced, tables[:2]),
+    )
+    path, out, origins = (tmp_path / name for name in ("r.toml", "fused.parquet", "origins.csv"))
+    write_recipe(path, recipe)
+    assert read_recipe(path) == recipe
+    paths = write_runs(tmp_path, tables, "parquet")
+    assert command(*paths[::-1], "--out", out, "--recipe", path, "--provenance", origins) == 0
+    wanted, fused = recipe.fuse(tables[:2]), read_run(out).table
+    assert np.diff(fused.offsets).max() == 3
+    assert np.allclose(fused.xyxy, wanted.xyxy, rtol=0, atol=1e-9)
+    assert np.allclose(fused.score, wanted.score, rtol=0, atol=1e-9)
+    told = {tuple(line.split(",")[:2]) for line in origins.read_text().splitlines()[1:]}
+    assert len(told) == len(fused)
+    assert command(*paths, "--out", out, "--recipe", path, "--backend", "ensemble-boxes") == 2
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -144,6 +144,27 @@ def test_calibrations_and_a_working_point_come_back(tmp_path: Path) -> None:
         read.prepare([table] * 3)
 
 
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [
+        ("3", "field confidence: has to be a table"),
+        ("{}", "is missing"),
+        ("{runs = 1, offset = 0.0, middle = [], spread = [], slope = []}", "features"),
+        (
+            f"{{runs = 2, offset = 0.0, middle = {[0.0] * 16}, spread = {[1.0] * 16},"
+            f" slope = {[0.0] * 16}}}",
+            "confidence of 2 models, where 1 take part",
+        ),
+    ],
+)
+def test_a_faulty_confidence_is_refused(tmp_path: Path, confidence: str, said: str) -> None:
+    path = tmp_path / "recipe.toml"
+    content = f'version = 2\nconfidence = {confidence}\n[[model]]\nid = "a"\nweight = 1\n'
+    path.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_recipe(path)
+
+
 def test_a_faulty_calibration_names_its_model(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('version = 2\n[[model]]\nid = "a"\nweight = 1\n[model.calibration]\nby = []\n')
