@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smallobj.boxes import InputError
+from smallobj.detectors.norms import NORMS
 
 
 class Target(NamedTuple):
@@ -40,6 +41,7 @@ class DetectorConfig:
     std: tuple[float, float, float]  # likewise, at least 1: a unit of 0..1 is a mistake
     backbone: str = "resnet18"  # any timm name whose feature maps start at the wanted stride
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # handed to timm
+    norm: str = "batch"  # batch, or group: no batch norm anywhere, for small batches
     max_candidates: int = 1000  # boxes an image before NMS
     min_score: float = 0.001
 
@@ -47,6 +49,7 @@ class DetectorConfig:
         # Lists, whoever gave them: a config read from a file equals the one it was written from.
         object.__setattr__(self, "backbone_options", _plain(self.backbone_options))
         self._between("num_classes", 1, 100_000)
+        self._one_of("norm", NORMS)
         self._between("max_candidates", 1, 100_000)
         self._between("min_score", 0, 1)
         for name, low, high in (("mean", 0, 255), ("std", 1, 255)):
@@ -81,6 +84,11 @@ class DetectorConfig:
         return cls.from_dict(preset | settings)
 
     @classmethod
+    def usual_size(cls) -> str:
+        """The size where none is named: the first after tiny."""
+        return next(size for size in cls.SIZES if size != "tiny")
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A config from plain values, as a manifest or a command line holds them."""
         kinds = {f.name: f.type for f in fields(cls)}
@@ -106,6 +114,8 @@ class Detector(nn.Module, ABC):
 
     Config: ClassVar[type[DetectorConfig]]
     name: ClassVar[str] = ""  # given by `register`
+    licence: ClassVar[str] = "MIT"  # of the code it runs on, besides torch and timm
+    needs: ClassVar[str] = ""  # what pip must install beside smallobj, where something is
 
     mean: Tensor
     std: Tensor

@@ -49,7 +49,7 @@ class CenterNetConfig(DetectorConfig):
         "large": {"backbone": "resnet34d", "width": 128},
     }
 
-    heat_stride: int = 4  # pixels of the input a place of the heat map: 2 or 4
+    finest: int = 4  # pixels of the input a place of the heat map: 2 or 4
     coarsest: int = 32  # stride of the encoder's last map; batches must be multiples
     width: int = 64  # channels of the decoder's finest map and of the head
     radius: float = 0.54  # of the half box the heat of an object covers
@@ -57,7 +57,7 @@ class CenterNetConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("heat_stride", (2, 4))
+        self._one_of("finest", (2, 4))
         self._one_of("coarsest", (8, 16, 32))
         self._between("width", 1, 4096)
         self._between("radius", 0.01, 1)
@@ -81,7 +81,7 @@ class CenterNet(Detector):
         self.encoder = Pyramid(
             config.backbone,
             config.backbone_options,
-            finest=config.heat_stride,
+            finest=config.finest,
             coarsest=config.coarsest,
         )
         self.decoder = UNetDecoder(self.encoder.channels, width)
@@ -89,7 +89,7 @@ class CenterNet(Detector):
             ConvNormAct(width, width), conv_start(width, config.num_classes, prior_bias(0.01))
         )
         # Boxes start at about 24 px, the middle (in logarithm) of 10 to 60 px.
-        start = math.log(12 / config.heat_stride)
+        start = math.log(12 / config.finest)
         self.sides = nn.Sequential(ConvNormAct(width, width), conv_start(width, 4, start))
 
     def network(self, x: Tensor) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class CenterNet(Detector):
 
     def _xyxy(self, sides: Tensor) -> Tensor:
         """Boxes [B, h * w, 4] in pixels, unclipped."""
-        stride = self.config.heat_stride
+        stride = self.config.finest
         x, y = place_centres(sides, stride)
         # exp(7) strides are 4,000 px; more would only overflow.
         left, top, right, bottom = (sides.clamp(max=7.0).exp() * stride).unbind(1)
@@ -154,7 +154,7 @@ class _Truth:
         self.xyxy = torch.cat([t.xyxy for t in targets])
         self.label = torch.cat([t.label for t in targets])
         self.image = torch.repeat_interleave(torch.arange(len(targets)), counts).to(heat.device)
-        self.box, self.place, self.heat = self._places(config.heat_stride, config.radius)
+        self.box, self.place, self.heat = self._places(config.finest, config.radius)
 
     def _places(self, stride: int, radius: float) -> tuple[Tensor, Tensor, Tensor]:
         height, width = self.shape[2:]

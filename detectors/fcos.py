@@ -22,16 +22,15 @@ from torchvision.models.detection.fcos import (
     FCOSHead,
     FCOSRegressionHead,
 )
-from torchvision.ops import FeaturePyramidNetwork
 
 from smallobj.boxes import InputError
-from smallobj.detectors.backbone import Pyramid
-from smallobj.detectors.base import Detector, DetectorConfig, Target
+from smallobj.detectors.base import Detector, Target
+from smallobj.detectors.levels import Levels, LevelsConfig
 from smallobj.detectors.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)
-class FCOSConfig(DetectorConfig):
+class FCOSConfig(LevelsConfig):
     """Settings of FCOS."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -53,9 +52,6 @@ class FCOSConfig(DetectorConfig):
         "large": {"backbone": "resnet34d", "width": 128, "head_convs": 4},
     }
 
-    finest: int = 4  # stride of the first level, pixels
-    coarsest: int = 32  # stride of the last level; batches must be multiples
-    width: int = 64  # channels of every level and of the head, a multiple of 8
     head_convs: int = 2  # convolutions of each of the head's two branches
     anchor_strides: float = 1.0  # side of a level's anchor, in strides of the level
     class_weight: float = 3.0  # of the class loss beside the others' 1
@@ -63,9 +59,6 @@ class FCOSConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("finest", (4, 8))
-        self._one_of("coarsest", (8, 16, 32))
-        self._between("width", 8, 4096)
         if self.width % 8:
             raise InputError("must be a multiple of 8", field="width", value=self.width)
         self._between("head_convs", 0, 16)
@@ -84,12 +77,13 @@ class FCOSDetector(Detector):
     """
 
     Config = FCOSConfig
+    licence = "BSD-3-Clause (torchvision)"
     config: FCOSConfig
 
     def __init__(self, config: FCOSConfig) -> None:
         super().__init__(config, stride=config.coarsest)
-        pyramid = _Levels(config)
-        self.strides = pyramid.body.strides
+        pyramid = Levels(config)
+        self.strides = pyramid.strides
         anchors = tuple((round(s * config.anchor_strides),) for s in self.strides)
         self.model = FCOS(
             pyramid,
@@ -136,27 +130,6 @@ class FCOSDetector(Detector):
             [[height // s, width // s] for s in self.strides],
             [[torch.tensor(s, device=device)] * 2 for s in self.strides],
         )
-
-
-class _Levels(nn.Module):
-    """timm's maps through torchvision's feature pyramid network."""
-
-    def __init__(self, config: FCOSConfig) -> None:
-        super().__init__()
-        self.body = Pyramid(
-            config.backbone,
-            config.backbone_options,
-            finest=config.finest,
-            coarsest=config.coarsest,
-        )
-        self.out_channels = config.width
-        self.neck = FeaturePyramidNetwork(
-            list(self.body.channels), config.width, norm_layer=nn.BatchNorm2d
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = {str(i): m for i, m in enumerate(self.body(x))}
-        return list(self.neck(maps).values())
 
 
 def _head(config: FCOSConfig) -> FCOSHead:

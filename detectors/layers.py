@@ -10,8 +10,12 @@ from torch.nn import functional as F
 class ConvNormAct(nn.Sequential):
     """Convolution without bias, batch norm, ReLU; He initialisation."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
-        conv = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+    ) -> None:
+        conv = nn.Conv2d(
+            channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
+        )
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(conv, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
 

@@ -7,7 +7,7 @@ import torch
 
 from smallobj.boxes import InputError
 from smallobj.detectors.base import Detector
-from smallobj.detectors.registry import detector_class
+from smallobj.detectors.registry import construct, detector_class
 from smallobj.weights.checkpoint import apply_state, load_weights
 from smallobj.weights.manifest import MANIFEST, Manifest, run_folder
 
@@ -65,4 +65,4 @@ def detector_of(manifest: Manifest) -> Detector:
         }
     )
     with torch.random.fork_rng(devices=[]):
-        return kind(config)  # type: ignore[call-arg]
+        return construct(kind, config)

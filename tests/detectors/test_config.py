@@ -35,7 +35,7 @@ def test_a_name_is_registered_once() -> None:
         ({"width": 48.0}, "field width: must be of type int, got 48.0"),
         ({"width": True}, "field width: must be of type int, got True"),
         ({"width": 10**9}, "field width: must lie in 1 to 4096"),
-        ({"heat_stride": 3}, "field heat_stride: must be one of 2, 4, got 3"),
+        ({"finest": 3}, "field finest: must be one of 2, 4, got 3"),
         ({"num_classes": 0}, "field num_classes: must lie in 1 to 100000, got 0"),
         ({"min_score": 2}, "field min_score: must lie in 0 to 1, got 2.0"),
         ({"mean": (100.0, 100.0)}, "field mean: three numbers of 0 to 255 are wanted"),

@@ -1,0 +1,100 @@
+"""Trains every family of detectors on DeepPCB for the same time, and writes one table.
+
+python benchmarks/families.py ../shared/data/deeppcb /tmp/families --time-limit 10m
+
+Boards 00041, 12000, 12100 and 12300 train (479 scans), 13000 and 44000 validate (316 scans).
+Everything else is as `smallobj train` has it. What is there already is not trained again.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from smallobj.detectors import detector_class, list_detectors
+
+NAMES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # types 1 to 6
+TRAINING_BOARDS = ("00041", "12000", "12100", "12300")
+SIDE = 640  # pixels of every scan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="checkout of DeepPCB")
+    parser.add_argument("out", type=Path, help="folder of the data, models and runs")
+    parser.add_argument("--time-limit", default="10m", help="of each training")
+    parser.add_argument("--archs", nargs="+", default=list_detectors())
+    parser.add_argument("--seed", default="0")
+    given = parser.parse_args()
+    data = given.out / "data"
+    if not (data / "data.yaml").exists():
+        write_data(given.source, data)
+    for arch in given.archs:
+        train(arch, data, given.out, given.time_limit, given.seed)
+    print(table(given.archs, data, given.out))
+
+
+def write_data(source: Path, target: Path) -> None:
+    """The scans as they are, with labels as YOLO has them."""
+    for image in sorted(source.glob("PCBData/*/*/*_test.jpg")):
+        name = image.name.removesuffix("_test.jpg")
+        split = "train" if name.startswith(TRAINING_BOARDS) else "val"
+        labels = image.parents[1] / f"{image.parent.name}_not" / f"{name}.txt"
+        picture = target / "images" / split / f"{name}.jpg"
+        rows = target / "labels" / split / f"{name}.txt"
+        for path in (picture, rows):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image, picture)
+        rows.write_text("".join(yolo_row(row) for row in labels.read_text().splitlines() if row))
+    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
+    header = "path: .\ntrain: images/train\nval: images/val\nnames:\n"
+    (target / "data.yaml").write_text(header + names)
+
+
+def yolo_row(row: str) -> str:
+    x1, y1, x2, y2, kind = map(int, row.split())
+    box = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
+    return f"{kind - 1} {' '.join(str(v / SIDE) for v in box)}\n"
+
+
+def train(arch: str, data: Path, out: Path, time_limit: str, seed: str) -> None:
+    run = out / "runs" / arch
+    if run.with_suffix(".json").exists():
+        return
+    command = ["train", "--arch", arch, "--data", data, "--out", run, "--overwrite"]
+    smallobj(*command, "--time-limit", time_limit, "--seed", seed)
+
+
+def table(archs: list[str], data: Path, out: Path) -> str:
+    lines = [
+        "| detector | size, backbone | parameters | steps | training | map50 | map50_95 "
+        "| map50, < 32 px |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arch in archs:
+        run = out / "runs" / f"{arch}.json"
+        scores = out / f"{arch}.scores.json"
+        command = ["evaluate", run, "--labels", data, "--split", "val", "--json", scores]
+        smallobj(*command)
+        lines.append(row(arch, out / "runs" / arch, json.loads(scores.read_text())))
+    return "\n".join(lines)
+
+
+def row(arch: str, folder: Path, scores: dict) -> str:
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    start = next(line for line in log if line["event"] == "start")
+    end = next(line for line in log if line["event"] == "end")
+    size = detector_class(arch).Config.usual_size()
+    return str((arch, size, start["parameters"], end["step"], end["seconds"], list(scores)))
+
+
+def smallobj(*words: object) -> None:
+    command = [str(Path(sys.executable).with_name("smallobj")), *map(str, words)]
+    print("+ smallobj", *command[1:], flush=True)
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
