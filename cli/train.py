@@ -94,9 +94,9 @@ def train(
     size: Annotated[
         str | None,
         typer.Option(
-            show_default="small",
+            show_default="small, of yolo n",
             rich_help_panel="Detector",
-            help="Size of the detector: tiny, small, medium or large.",
+            help="Size of the detector; smallobj detectors lists them all.",
         ),
     ] = None,
     backbone: Annotated[
@@ -104,7 +104,61 @@ def train(
         typer.Option(
             show_default="the size's own",
             rich_help_panel="Detector",
-            help="Any timm backbone with feature maps, by name; from random weights.",
+            help="Any timm backbone with feature maps, by name.",
+        ),
+    ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A-B",
+            show_default="the size's own",
+            rich_help_panel="Detector",
+            help="Levels that the detector looks at, of stride 2^A to 2^B px: 2-5, 3-6, ...",
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(
+            show_default="batch",
+            rich_help_panel="Detector",
+            help="batch, or group: no batch norm anywhere, for small batches.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            rich_help_panel="Detector",
+            help="Another setting of the detector, say neck=pafpn or width=96; may be repeated.",
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            show_default="random weights",
+            rich_help_panel="First weights",
+            help="Begin from a model of your own: its detector, and every weight that fits.",
+        ),
+    ] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrained",
+            show_default="never",
+            rich_help_panel="First weights",
+            help="Begin from the weights timm offers for the backbone, and download them. The"
+            " manifest tells, as contests may forbid it.",
+        ),
+    ] = None,
+    freeze: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="0",
+            rich_help_panel="First weights",
+            help="The first N stages of the backbone keep their weights.",
         ),
     ] = None,
     steps: Annotated[
@@ -193,6 +247,15 @@ def train(
             show_default="10",
             rich_help_panel="Learning",
             help="Gradients are shortened to at most this norm; 0: never.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16|bf16",
+            show_default="fp32",
+            rich_help_panel="Learning",
+            help="Precision of the weights that are kept; they are validated as they are stored.",
         ),
     ] = None,
     seed: Annotated[
@@ -298,17 +361,23 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a detector from random weights on your images.
+    """Train a detector on your images, from random weights.
 
     The best weights by --metric, averaged over the steps, go into --out; what they find in the
     images held out goes beside it, OUT.json, to be tuned and fused. Ctrl-C keeps what was learnt.
 
     Example: smallobj train --arch centernet --data photos --out runs/centernet --time-limit 30m
+
+    Example: smallobj train --arch yolo --size m --levels 3-6 --crop 1280 --store fp16 --data photos
+    --out runs/yolo
+
+    Example: smallobj train --init runs/centernet --freeze 2 --data new --out runs/centernet-new
     """
     from smallobj.boxes import InputError
     from smallobj.training import (
         Interrupted,
         TrainConfig,
+        detector_settings,
         duration,
         parse_duration,
         stderr_reporter,
@@ -316,11 +385,16 @@ def train(
     from smallobj.training import resume as resume_run
     from smallobj.training import train as train_run
 
-    settings = {
+    run = {
         "data": data,
         "arch": arch,
         "size": size,
         "backbone": backbone,
+        "detector": detector_settings(settings or [], levels=levels, norm=norm) or None,
+        "init": init,
+        "pretrained": pretrained,
+        "freeze": freeze,
+        "store": store,
         "images": images,
         "kind": kind,
         "names": names,
@@ -358,7 +432,7 @@ def train(
         "colour": colour,
         "symmetry": symmetry,
     }
-    given: dict[str, object] = {n: value for n, value in settings.items() if value is not None}
+    given: dict[str, object] = {n: value for n, value in run.items() if value is not None}
     given["crops"] = {name: value for name, value in crops.items() if value is not None}
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")

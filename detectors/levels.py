@@ -1,11 +1,13 @@
 """Levels for a head: a timm pyramid through a neck, each level of one width, finest first."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from smallobj.boxes import InputError
 from smallobj.detectors.backbone import FeaturePyramid, Pyramid, doubled
 from smallobj.detectors.base import DetectorConfig
 from smallobj.detectors.layers import ConvNormAct
@@ -64,6 +66,17 @@ class Levels(nn.Module):
         for step in self.coarser:
             maps.append(step(maps[-1]))
         return self.up(self.neck(maps))
+
+
+def parse_levels(text: str) -> dict[str, int]:
+    """The settings finest and coarsest of a text such as 2-5: levels of stride 2**2 to 2**5 px.
+
+    Raises InputError where it is none.
+    """
+    match = re.fullmatch(r"([1-7])-([1-7])", text.strip())
+    if match is None or int(match[1]) > int(match[2]):
+        raise InputError("must be two levels of 1 to 7 such as 2-5", field="levels", value=text)
+    return {"finest": 2 ** int(match[1]), "coarsest": 2 ** int(match[2])}
 
 
 class FPN(FeaturePyramidNetwork):

@@ -1,6 +1,6 @@
 """Training a detector: the loop, its settings, its files, and how it goes on after a stop."""
 
-from smallobj.training.config import TrainConfig, parse_duration
+from smallobj.training.config import TrainConfig, detector_settings, parse_duration
 from smallobj.training.reporting import PlainReporter, Reporter, duration, stderr_reporter
 from smallobj.training.stop import Interrupted
 from smallobj.training.train import TrainResult, resume, train
@@ -11,6 +11,7 @@ __all__ = [
     "Reporter",
     "TrainConfig",
     "TrainResult",
+    "detector_settings",
     "duration",
     "parse_duration",
     "resume",

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,14 +11,16 @@ import tomli_w
 
 from smallobj.boxes import InputError, write_text
 from smallobj.datasets import CropConfig
+from smallobj.detectors.levels import parse_levels
 from smallobj.evaluation import METRICS
+from smallobj.weights import DTYPES, read_manifest
 
 DEFAULT_STEPS = 4000
 RATES = {"adamw": 4e-3, "sgd": 0.02}  # learning rates of the optimizers where none is given
 DECAYS = {"adamw": 0.05, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
 FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
-_PATHS = ("data", "images", "names", "val")
+_PATHS = ("data", "images", "names", "val", "init")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -31,8 +33,14 @@ class TrainConfig:
 
     data: Path  # labels in any known format
     arch: str  # registered name of a detector
-    size: str = "small"  # of the detector: tiny, small, medium, large
+    size: str | None = None  # of the detector: tiny, small, medium, large; None: its usual one
     backbone: str | None = None  # a timm name in place of the size's own
+    detector: Mapping[str, Any] = field(default_factory=dict)  # its other settings, by name
+    init: Path | None = None  # a trained model whose detector and weights are begun from
+    pretrained: bool = False  # begin from the weights that timm offers for the backbone: downloads
+    freeze: int = 0  # first stages of the backbone that keep their weights
+    store: str = "fp32"  # precision of the weights that are kept, and are validated so
+    origin: str = ""  # what the first weights are; found at the start, kept for going on
     images: Path | None = None  # image folder, where it cannot be guessed
     kind: str | None = None  # of the labels: challenge, coco, yolo, voc
     names: Path | None = None  # file of class names
@@ -83,6 +91,8 @@ class TrainConfig:
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.init is not None and self.pretrained:
+            raise InputError("--init brings weights of its own", field="pretrained", value=True)
         lengths = [n for n in ("steps", "epochs", "time_limit") if getattr(self, n) is not None]
         if len(lengths) > 1:
             raise InputError(f"give one of {' and '.join(lengths)}", field=lengths[1])
@@ -105,7 +115,7 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values as TOML holds them; what is None stays out."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
+        values = {name: value for name, value in asdict(self).items() if value not in (None, "")}
         return {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
 
     @classmethod
@@ -113,6 +123,8 @@ class TrainConfig:
         """A config from plain values; raises InputError naming an unknown or wrong field."""
         plain = dict(values)
         crops = plain.pop("crops", {})
+        if "arch" not in plain and "init" in plain:
+            plain["arch"] = read_manifest(plain["init"]).arch
         _check_kinds(cls, plain)
         _check_kinds(CropConfig, crops)
         if missing := [name for name in ("data", "arch") if name not in plain]:
@@ -144,13 +156,44 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2] or ""]
 
 
+def detector_settings(
+    given: Sequence[str], *, levels: str | None = None, norm: str | None = None
+) -> dict[str, Any]:
+    """Settings of a detector from texts NAME=VALUE and the two that have flags of their own.
+
+    A value is what TOML takes it for, else text. Raises InputError where one is named twice.
+    """
+    found = [_setting(text) for text in given]
+    if levels is not None:
+        found.extend(parse_levels(levels).items())
+    if norm is not None:
+        found.append(("norm", norm))
+    settings = dict(found)
+    if len(settings) < len(found):
+        names = [name for name, _ in found]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError("is set twice", field=twice)
+    return settings
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals):
+        raise InputError("NAME=VALUE is wanted", field="set", value=text)
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
 def _check_kinds(kind: type, values: Mapping[str, Any]) -> None:
     known = {f.name: str(f.type) for f in fields(kind)}
     for name, value in values.items():
         if name not in known:
             raise InputError("unknown setting", field=name)
         wanted = _kind_of(known[name])
-        if not isinstance(value, _ACCEPTED[wanted]) or isinstance(value, bool):
+        truth = isinstance(value, bool) != (wanted == "bool")  # to Python it is a whole number
+        if truth or not isinstance(value, _ACCEPTED[wanted]):
             raise InputError(f"must be {_TOLD[wanted]}", field=name, value=value)
 
 
@@ -159,15 +202,24 @@ def _kind_of(annotation: str) -> str:
 
 
 _ACCEPTED: dict[str, tuple[type, ...]] = {
+    "Mapping": (dict,),
+    "bool": (bool,),
     "float": (int, float),
     "int": (int,),
     "text": (str, Path),
 }
-_TOLD = {"float": "a number", "int": "a whole number", "text": "text"}
+_TOLD = {
+    "Mapping": "a table",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "text": "text",
+}
 _RANGES: dict[str, tuple[float, float]] = {
     "voc_origin": (0, 1),
     "folds": (2, 1000),
     "fold": (0, 1000),
+    "freeze": (0, 16),
     "batch": (1, 100_000),
     "steps": (1, 1e9),
     "epochs": (1e-3, 1e6),
@@ -189,6 +241,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": tuple(RATES),
+    "store": tuple(DTYPES),
     "precision": PRECISIONS,
     "metric": tuple(METRICS),
 }

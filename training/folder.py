@@ -60,8 +60,11 @@ class RunFolder:
         merged = {**stored, **free}
         try:
             config = TrainConfig.from_dict(merged)
-            crops = {**merged.get("crops", {}), **given.get("crops", {})}
-            wanted = TrainConfig.from_dict({**merged, **given, "crops": crops})
+            nested = {
+                name: {**merged.get(name, {}), **given.get(name, {})}
+                for name in ("crops", "detector")
+            }
+            wanted = TrainConfig.from_dict({**merged, **given, **nested})
         except InputError as error:
             raise InputError(
                 error.reason, file=self.config, field=error.field, value=error.value

@@ -1,9 +1,10 @@
 """The training loop: steps, validations, snapshots, until the planned end."""
 
+import copy
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from smallobj.training.reporting import Reporter
 from smallobj.training.snapshot import Progress, load_snapshot, save_best, save_snapshot
 from smallobj.training.stop import StopRequest
 from smallobj.training.validation import Validation
-from smallobj.weights import Manifest
-from smallobj.weights.checkpoint import save_weights
+from smallobj.weights import FULL, Manifest
+from smallobj.weights.checkpoint import apply_state, cast_weights, save_weights
 
 FAILED_STEPS = 3  # in a row end a run
 
@@ -124,7 +125,8 @@ class Loop:
     def validate(self) -> None:
         """Score the averaged weights, and keep them where they are the best so far."""
         started = time.perf_counter()
-        found = self.validation.predict(self.averaged.model, self._validating)
+        model, state = self._as_stored()
+        found = self.validation.predict(model, self._validating)
         latency_ms = 1000 * (time.perf_counter() - started) / len(found.images)
         scores = self.validation.scores(found)
         self._validation_s = time.perf_counter() - started
@@ -137,7 +139,7 @@ class Loop:
             save_best(self.resume_folder, found)
             save_weights(
                 self.folder,
-                self.averaged.model.state_dict(),
+                state,
                 replace(self.manifest, scores=scores),
             )
         self.log.write(
@@ -150,6 +152,15 @@ class Loop:
         )
         name = self.config.metric
         self.reporter.note(f"step {progress.step}: {name} {score:.4f}{' (best)' if best else ''}")
+
+    def _as_stored(self) -> tuple[Detector, Mapping[str, Tensor]]:
+        """The averaged weights as they will be read back, and as they are written."""
+        model = self.averaged.model
+        state = cast_weights(model.state_dict(), self.config.store)
+        if self.config.store != FULL:
+            model = copy.deepcopy(model)
+            apply_state(model, state)
+        return model, state
 
     @property
     def _on_gpu(self) -> bool:

@@ -45,6 +45,11 @@ def save_snapshot(folder: Path, progress: Progress, tensors: Mapping[str, Any], 
         torch.save(content, temporary)
 
 
+def has_snapshot(folder: Path) -> bool:
+    """Whether there is something to resume from."""
+    return (folder / STATE).exists()
+
+
 def load_snapshot(folder: Path, run: str) -> tuple[Progress, dict[str, Any]] | None:
     """Progress and state dicts; None where there is nothing to resume from.
 
@@ -52,7 +57,7 @@ def load_snapshot(folder: Path, run: str) -> tuple[Progress, dict[str, Any]] | N
     state cannot be read or is of a run on other labels.
     """
     file = folder / STATE
-    if not file.exists():
+    if not has_snapshot(folder):
         return None
     content = _load(file)
     if content.get("version") != _VERSION:

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from smallobj.boxes import InputError
 from smallobj.datasets import Crops, ImageCache, colour_statistics
-from smallobj.detectors import Detector, build_detector, describe, detector_class
+from smallobj.detectors import Detector, describe, detector_class
 from smallobj.prediction import choose_device, choose_precision, views_of
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import TrainingData, load_data
@@ -19,10 +19,11 @@ from smallobj.training.folder import RunFolder
 from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
 from smallobj.training.loop import DivergedError, Loop
 from smallobj.training.reporting import PlainReporter, Reporter, duration
-from smallobj.training.snapshot import load_best
+from smallobj.training.snapshot import has_snapshot, load_best
+from smallobj.training.start import first_model, with_init_settings
 from smallobj.training.stop import Interrupted, StopRequest
 from smallobj.training.validation import Validation, write_validation_run
-from smallobj.weights import Manifest, read_manifest
+from smallobj.weights import DTYPES, Manifest, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ def train(
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     detector_class(config.arch)
     folder.check_free(overwrite=overwrite)
-    prepared = _prepare(config, reporter)
-    folder.start_new(config)
+    prepared = _prepare(with_init_settings(config), reporter, restored=False)
+    folder.start_new(prepared.config)
     return _train(prepared, folder, reporter, resumed=False)
 
 
@@ -69,7 +70,8 @@ def resume(
     """
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     config = folder.stored_config(dict(given or {}))
-    return _train(_prepare(config, reporter), folder, reporter, resumed=True)
+    prepared = _prepare(config, reporter, restored=has_snapshot(folder.resume))
+    return _train(prepared, folder, reporter, resumed=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,17 +86,28 @@ class _Prepared:
     precision: str
 
 
-def _prepare(config: TrainConfig, reporter: Reporter) -> _Prepared:
+def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Prepared:
     started = time.monotonic()
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = load_data(config, reporter.note)
     torch.manual_seed(config.seed)
-    model, crops = _model_and_crops(config, data, device)
+    cache = ImageCache(config.cache_mb, max_megapixels=config.max_megapixels)
+    mean, std = colour_statistics(data.train.paths, cache)
+    model, origin = first_model(
+        config,
+        num_classes=len(data.train.table.classes),
+        mean=mean,
+        std=std,
+        restored=restored,
+        tell=reporter.note,
+    )
+    crops = _crops(config, data, cache, mean=mean, stride=model.stride)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Prepared(
         started=started,
-        config=config,
+        config=replace(config, origin=origin),
         data=data,
         model=model,
         crops=crops,
@@ -182,23 +195,17 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
     )
 
 
-def _model_and_crops(
-    config: TrainConfig, data: TrainingData, device: torch.device
-) -> tuple[Detector, Crops]:
-    cache = ImageCache(config.cache_mb, max_megapixels=config.max_megapixels)
-    mean, std = colour_statistics(data.train.paths, cache)
-    overrides = {} if config.backbone is None else {"backbone": config.backbone}
-    model = build_detector(
-        config.arch,
-        num_classes=len(data.train.table.classes),
-        mean=mean,
-        std=std,
-        size=config.size,
-        **overrides,
-    )
-    if config.crops.crop % model.stride:
+def _crops(
+    config: TrainConfig,
+    data: TrainingData,
+    cache: ImageCache,
+    *,
+    mean: tuple[float, float, float],
+    stride: int,
+) -> Crops:
+    if config.crops.crop % stride:
         raise InputError(
-            f"must be a multiple of {model.stride} for this detector",
+            f"must be a multiple of {stride} for this detector",
             field="crop",
             value=config.crops.crop,
         )
@@ -213,7 +220,7 @@ def _model_and_crops(
     )
     if not len(crops):
         raise InputError("every training box is marked to be ignored", file=config.data)
-    return model.to(device, memory_format=torch.channels_last), crops  # type: ignore[call-overload]
+    return crops
 
 
 def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: str) -> Manifest:
@@ -224,6 +231,8 @@ def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: st
         train_crop_px=config.crops.crop,
         largest_object_px=round(data.largest_object_px, 2),
         symmetry=config.crops.symmetry,
+        origin=config.origin,
+        dtype=DTYPES[config.store],
         data_hash=data.label_hash,
         code_revision=code_revision(),
         versions=versions(),

@@ -3,6 +3,13 @@
 What needs torch is imported from `smallobj.weights.checkpoint`.
 """
 
-from smallobj.weights.manifest import Manifest, read_manifest, run_folder, write_manifest
+from smallobj.weights.manifest import (
+    DTYPES,
+    FULL,
+    Manifest,
+    read_manifest,
+    run_folder,
+    write_manifest,
+)
 
-__all__ = ["Manifest", "read_manifest", "run_folder", "write_manifest"]
+__all__ = ["DTYPES", "FULL", "Manifest", "read_manifest", "run_folder", "write_manifest"]

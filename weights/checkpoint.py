@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from smallobj.boxes import InputError, write_bytes
 from smallobj.weights.manifest import (
+    DTYPES,
     MANIFEST,
     WEIGHTS,
     Manifest,
@@ -96,3 +97,33 @@ def apply_state(module: nn.Module, state: Mapping[str, Tensor], *, file: object 
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(state[name])
+
+
+def copy_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy the tensors whose names and shapes a module has; returns the names it found none for."""
+    wanted = module.state_dict()
+    fits = {
+        name
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape == tensor.shape
+    }
+    with torch.no_grad():
+        for name in fits:
+            wanted[name].copy_(state[name])
+    return [name for name in wanted if name not in fits]
+
+
+def cast_weights(state: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
+    """The tensors with all that are fractions in a precision of DTYPES, on the CPU.
+
+    Raises InputError, naming the tensor, where a value is too large for it.
+    """
+    dtype: torch.dtype = getattr(torch, DTYPES[precision])
+    cast = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in state.items()
+    }
+    for name, tensor in cast.items():
+        if tensor.is_floating_point() and bool(torch.isinf(tensor).any()):
+            raise InputError(f"a weight is too large for {precision}", item=name)
+    return cast

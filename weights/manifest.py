@@ -14,6 +14,8 @@ from smallobj.boxes import Classes, InputError, write_text
 
 MANIFEST = "manifest.toml"
 WEIGHTS = "weights.safetensors"
+FULL = "fp32"
+DTYPES = {FULL: "float32", "fp16": "float16", "bf16": "bfloat16"}  # that weights are stored in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ class Manifest:
     mean: tuple[float, float, float]  # of the training images by channel (RGB), 0..255
     std: tuple[float, float, float]
     symmetry: str = "all"  # flips and turns of the training crops: all, mirror or none
-    dtype: str = "float32"  # of the weights
+    dtype: str = "float32"  # of the stored weights
+    origin: str = "random weights"  # what training began from: a contest may forbid some
     data_hash: str = ""  # of the training labels
     code_revision: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)  # validation metrics by name
@@ -166,7 +169,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mean": (_is_triple, "three numbers"),
     "std": (_is_triple, "three numbers"),
     "symmetry": (lambda value: value in ("all", "mirror", "none"), "all, mirror or none"),
-    "dtype": (lambda value: value in ("float32", "float16", "bfloat16"), "a type of weights"),
+    "dtype": (lambda value: value in DTYPES.values(), "a type of weights"),
+    "origin": (_is_named, "text"),
     "data_hash": (_is_text, "text"),
     "code_revision": (_is_text, "text"),
     "scores": (_maps(_is_number), "a table of numbers"),
