@@ -15,7 +15,8 @@ def detectors(
 ) -> None:
     """List the detectors that can be trained, with what each size costs.
 
-    A multiplication and its addition count as two operations.
+    A multiplication and its addition count as two operations. The licence is that of the code a
+    detector runs on, besides torch's and timm's; some detectors need an extra package.
 
     Example: smallobj detectors --json detectors.json
     """
@@ -25,7 +26,7 @@ def detectors(
 
     from smallobj.boxes import check_writable, write_bytes
     from smallobj.detectors import list_detectors
-    from smallobj.detectors.cost import detector_costs, detector_summary
+    from smallobj.detectors.cost import list_costs
 
     if json is not None:
         check_writable(json)
@@ -35,10 +36,17 @@ def detectors(
     console = Console()
     listed = []
     for name in list_detectors():
-        summary, costs = detector_summary(name), detector_costs(name, image_px=image_px)
-        listed.append({"name": name, "summary": summary, "sizes": [c._asdict() for c in costs]})
-        console.print(f"{name}: {summary}", markup=False, highlight=False, soft_wrap=True)
-        for row, (size, backbone, parameters, gflops) in enumerate(costs):
+        entry = list_costs(name, image_px=image_px)
+        sizes = [cost._asdict() for cost in entry.sizes]
+        listed.append({**entry._asdict(), "sizes": sizes})
+        terms = [entry.summary or entry.error, entry.licence and f"Licence: {entry.licence}."]
+        if entry.needs:
+            terms.append(f"Needs: pip install '{entry.needs}'.")
+        if entry.error and entry.summary:
+            terms.append(f"Not here: {entry.error}")
+        line = f"{name}: {' '.join(filter(None, terms))}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for row, (size, backbone, parameters, gflops) in enumerate(entry.sizes):
             table.add_row(
                 "" if row else name, size, backbone, f"{parameters / 1e6:.2f} M", f"{gflops:.1f}"
             )

