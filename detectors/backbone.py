@@ -108,12 +108,15 @@ class Pyramid(FeaturePyramid):
 
         Raises InputError where there are none for it as it is built, or none can be had.
         """
-        backbone = self._made_by[0]
+        backbone, options, _ = self._made_by
+        built = (
+            f" built with {options} (--set backbone_options={{}} leaves that)" if options else ""
+        )
         try:
             self.body.load_state_dict(self._made(pretrained=True).state_dict())
         except Exception as error:  # of a dozen kinds: no network, no such weights, other shapes
             raise InputError(
-                f"pretrained weights of this backbone cannot be had: {_line(error)}",
+                f"pretrained weights of this backbone{built} cannot be had: {_line(error)}",
                 field="pretrained",
                 value=backbone,
             ) from error

@@ -1,4 +1,4 @@
-"""The page on adding a detector, followed: as a file of ours, and as a package of somebody's own."""
+"""The page on adding a detector, followed: as a file of ours and as somebody's own package."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(__file__).parent / "own_package"
-TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
+SMALLOBJ = "import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
 
 
 def documented(kind: str) -> str:
@@ -37,7 +37,8 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_documented_detector_passes_the_contract(tmp_path: Path) -> None:
     (tmp_path / "documented_detector.py").write_text(documented("python"), encoding="utf-8")
-    suite = [str(ROOT / "tests" / "detectors" / f"test_{part}.py") for part in ("contract", "cost")]
+    parts = ("contract", "learning", "cost")
+    suite = [str(ROOT / "tests" / "detectors" / f"test_{part}.py") for part in parts]
     plugin = ("-p", "documented_detector", "-k", "grid")
     done = run(tmp_path, "-m", "pytest", "-q", *plugin, *suite)
     assert done.returncode == 0, done.stdout
@@ -85,9 +86,8 @@ print(json.dumps([list_detectors(), type(detector).__module__, detector.name]))
 def test_what_another_package_breaks_is_told_in_one_line(
     installed: Path, name: str, said: str
 ) -> None:
-    program = f"import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
     words = ("train", "--arch", name, "--data", "nowhere", "--out", str(installed / "run"))
-    done = run(installed, "-c", program, *words)
+    done = run(installed, "-c", SMALLOBJ, *words)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -95,9 +95,8 @@ def test_what_another_package_breaks_is_told_in_one_line(
 
 
 def test_the_list_of_detectors_survives_a_broken_package(installed: Path) -> None:
-    program = "import sys; from smallobj.cli.main import main; main(sys.argv[1:])"
     listing = installed / "detectors.json"
-    done = run(installed, "-c", program, "detectors", "--json", str(listing))
+    done = run(installed, "-c", SMALLOBJ, "detectors", "--json", str(listing))
     assert done.returncode == 0, done.stderr
     listed = {entry["name"]: entry for entry in json.loads(listing.read_text())}
     assert listed["grid"]["sizes"][0]["parameters"] > 0
