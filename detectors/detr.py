@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +27,7 @@ from smallobj.detectors.base import Detector, DetectorConfig, Target
 from smallobj.detectors.layers import prior_bias
 
 _LARGEST_ANCHOR = 0.95  # of the image; a side of 1 has no logit
+_LONGEST_WAVE = 10_000.0  # of positions, in places over 2 pi (Vaswani et al. 2017)
 _PRIOR = 0.01  # score of every place and query at the start
 
 
@@ -106,6 +108,7 @@ class Detr(Detector):
         )
         self.project = nn.ModuleList(projection(c, width) for c in self.body.channels)
         self.encoder = self.part("HybridEncoder")(self.settings)
+        self.encoder.aifi[0].position_embedding = Positions(width)
         self.lanes = nn.ModuleList(self.lane() for _ in config.strides)
         self.select = Selection(config, self.part("MLPPredictionHead"))
         self.decoder = self.part("Decoder")(self.settings)
@@ -185,7 +188,9 @@ class Detr(Detector):
         """Scores and boxes of all queries."""
         height, width = image_size
         xyxy = box_convert(raw["boxes"], "cxcywh", "xyxy")
-        return raw["logits"].sigmoid(), xyxy * xyxy.new_tensor([width, height, width, height])
+        # In float64: in float32 the last bit depends on where in a batch a number stands.
+        score = raw["logits"].double().sigmoid().float()
+        return score, xyxy * xyxy.new_tensor([width, height, width, height])
 
     def _settings(self) -> Any:
         """transformers' config; what belongs to its own backbone is not used."""
@@ -259,7 +264,8 @@ class Detr(Detector):
             reference_points=boxes,
             encoder_hidden_states=memory,
             encoder_attention_mask=mask,
-            spatial_shapes=torch.tensor(shapes),  # on the CPU: it is only checked
+            # Only checked there, which an export takes of numbers, but not of a tensor.
+            spatial_shapes=np.array(shapes, dtype=object),
             spatial_shapes_list=shapes,
         )
         return decoded, chosen, noise
@@ -277,6 +283,26 @@ class Detr(Detector):
             kind = name.split("_")[1]  # loss_giou, loss_giou_aux_0, loss_giou_dn_0
             kinds[kind] = kinds[kind] + loss if kind in kinds else loss
         return kinds
+
+
+class Positions(nn.Module):
+    """Waves that tell the places of a map apart, of any size, in an exported graph too."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        waves = channels // 4
+        frequencies = _LONGEST_WAVE ** -(torch.arange(waves) / waves)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(
+        self, *, width: int, height: int, device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        """Of the places row by row [1, height * width, channels]: rows, then columns."""
+        y = torch.arange(height, device=device)[:, None] * self.frequencies
+        x = torch.arange(width, device=device)[:, None] * self.frequencies
+        y, x = y[:, None].expand(-1, width, -1), x.expand(height, -1, -1)
+        waves = torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=2)
+        return waves.flatten(0, 1)[None].to(dtype)
 
 
 class Selection(nn.Module):
