@@ -329,7 +329,10 @@ class Selection(nn.Module):
         # In order of the places, which nearly equal scores do not change.
         place = padded.topk(self.queries, dim=1).indices.sort(dim=1).values
         place = place.clamp(max=best.shape[1] - 1).unsqueeze(2)
-        return Queries(*(torch.take_along_dim(t, place, dim=1) for t in (features, logits, boxes)))
+        # Not take_along_dim, which an export would hold to one size of batch.
+        return Queries(
+            *(t.gather(1, place.expand(-1, -1, t.shape[2])) for t in (features, logits, boxes))
+        )
 
 
 def anchors(maps: Sequence[Tensor], strides_wide: float) -> Tensor:
