@@ -138,15 +138,24 @@ class Detector(nn.Module, ABC):
         self._check_images(images)
         if targets is not None:
             check_targets(targets, len(images), self.config.num_classes)
-        raw = self.network(self.normalise(images))
-        # Loss and score arithmetic in float32, whatever the network ran in.
-        raw = {name: value.float() for name, value in raw.items()}
+        x = self.normalise(images)
         if targets is None:
-            return raw
+            return _in_float32(self.network(x))
         moved = [Target(t.xyxy.to(images.device), t.label.to(images.device)) for t in targets]
         height, width = images.shape[2:]
-        with torch.autocast(images.device.type, enabled=False):
-            return self.losses(raw, moved, (height, width))
+        return self.training_losses(x, moved, (height, width))
+
+    def training_losses(
+        self, x: Tensor, targets: Sequence[Target], image_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Losses of a normalised batch and checked targets on its device.
+
+        For a detector to replace whose network must see the targets, or tell more than raw
+        tensors, while it learns; called inside autocast, which losses must leave.
+        """
+        raw = _in_float32(self.network(x))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.losses(raw, targets, image_size)
 
     @torch.no_grad()
     def decode(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> list[Candidates]:
@@ -155,10 +164,7 @@ class Detector(nn.Module, ABC):
         image_size is the batch's (height, width). At most `max_candidates` an image, from
         `min_score` up, best first, cut at the border; NMS is the caller's.
         """
-        raw = {
-            name: value.float() for name, value in raw.items()
-        }  # an exported model's may be half
-        score, xyxy = self.boxes(raw, image_size)
+        score, xyxy = self.boxes(_in_float32(raw), image_size)  # an exported model's may be half
         return [
             best_candidates(s, b, image_size, self.config) for s, b in zip(score, xyxy, strict=True)
         ]
@@ -237,6 +243,11 @@ def best_candidates(
     kept = xyxy[place].clamp(min=0).minimum(limit)
     has_area = (kept[:, 2:] > kept[:, :2]).all(dim=1)
     return Candidates(kept[has_area], chosen[has_area], label[has_area])
+
+
+def _in_float32(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Loss and score arithmetic is of float32, whatever the network ran in."""
+    return {name: value.float() for name, value in raw.items()}
 
 
 def _checked(name: str, declared: Any, value: Any) -> Any:
