@@ -1,0 +1,89 @@
+"""Boxes out of class masks: connected components of probability maps, sharper than their grid.
+
+A component is bounded where the probability, linear between the centres of two places, crosses a
+threshold, as marching squares cuts it; so boxes do not move in steps of the grid.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from smallobj.boxes import Array
+
+# Places touch by a side, within their own map only: axes are map, row, column.
+_TOUCHING = np.zeros((3, 3, 3), np.bool_)
+_TOUCHING[1] = ndimage.generate_binary_structure(2, 1)
+
+
+class Components(NamedTuple):
+    """What stands out in N maps, map after map, each with an area."""
+
+    map: NDArray[np.int64]  # [K], 0 to N - 1
+    xyxy: Array  # float64 [K, 4], in places: 0 is the map's left or upper edge
+    score: Array  # float64 [K], mean probability of the component's places
+    places: NDArray[np.int64]  # [K], how many
+
+
+def find_components(probability: Array, thresholds: tuple[float, ...]) -> Components:
+    """What stands out in maps of probability, float64 [N, h, w] in 0..1.
+
+    A faint object has a low peak and its edge at half of that. So a component of one of the
+    thresholds, which fall by halves, is kept where its peak is about twice the threshold: every
+    peak at one threshold alone, the first one also for higher peaks, the last one for lower.
+    """
+    found = []
+    for i, threshold in enumerate(thresholds):
+        low = np.sqrt(2) * threshold if i < len(thresholds) - 1 else 0.0
+        high = 2 * np.sqrt(2) * threshold if i else np.inf
+        found.append(_at_threshold(probability, threshold, low, high))
+    joined = Components(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    order = joined.map.argsort(kind="stable")
+    return Components(*(column[order] for column in joined))
+
+
+def _at_threshold(probability: Array, threshold: float, low: float, high: float) -> Components:
+    """The components of a threshold whose peak lies in low to high."""
+    label, count = ndimage.label(probability >= threshold, _TOUCHING)
+    plane, row, column = label.nonzero()
+    owner = label[plane, row, column] - 1
+    value = probability[plane, row, column]
+    peak = np.zeros(count)
+    np.maximum.at(peak, owner, value)
+    places = np.bincount(owner, minlength=count)
+    score = np.bincount(owner, value, minlength=count) / places
+    home = np.zeros(count, np.int64)
+    home[owner] = plane
+    reach = _reaches(probability, plane, row, column, threshold)
+    edge = np.stack((column, row, column, row), axis=1) + 0.5 + reach * (-1, -1, 1, 1)
+    xyxy = np.full((count, 4), (np.inf, np.inf, -np.inf, -np.inf))
+    np.minimum.at(xyxy[:, :2], owner, edge[:, :2])
+    np.maximum.at(xyxy[:, 2:], owner, edge[:, 2:])
+    kept = (low <= peak) & (peak < high) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+    return Components(home[kept], xyxy[kept], score[kept], places[kept])
+
+
+def _reaches(
+    probability: Array,
+    plane: NDArray[np.int64],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    threshold: float,
+) -> Array:
+    """How far, 0..1 places, a place reaches left, up, right, down until the threshold; [K, 4].
+
+    0 where the neighbour is above it too, half a place where the map ends.
+    """
+    height, width = probability.shape[1:]
+    value = probability[plane, row, column]
+    reaches = []
+    for down, right in ((0, -1), (-1, 0), (0, 1), (1, 0)):
+        y, x = row + down, column + right
+        outside = (y < 0) | (y >= height) | (x < 0) | (x >= width)
+        beside = probability[plane, y.clip(0, height - 1), x.clip(0, width - 1)]
+        edge = beside < threshold
+        fall = np.where(edge, value - beside, 1.0)
+        reach = np.where(edge, (value - threshold) / fall, 0.0)
+        reaches.append(np.where(outside, 0.5, reach))
+    return np.stack(reaches, axis=1)
