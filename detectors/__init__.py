@@ -4,11 +4,13 @@ from smallobj.detectors import centernet, fcn, fcos
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
 from smallobj.detectors.loading import describe, detector_of, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
+from smallobj.detectors.segmenter import Segmenter
 
 __all__ = [
     "Candidates",
     "Detector",
     "DetectorConfig",
+    "Segmenter",
     "Target",
     "build_detector",
     "centernet",

@@ -25,9 +25,13 @@ class Components(NamedTuple):
     score: Array  # float64 [K], mean probability of the component's places
     places: NDArray[np.int64]  # [K], how many
 
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Components":
+        """Those of `rows`, numbers or whether each is wanted."""
+        return Components(self.map[rows], self.xyxy[rows], self.score[rows], self.places[rows])
 
-def find_components(probability: Array, thresholds: tuple[float, ...]) -> Components:
-    """What stands out in maps of probability, float64 [N, h, w] in 0..1.
+
+def find_components(probability: NDArray[np.floating], thresholds: tuple[float, ...]) -> Components:
+    """What stands out in maps of probability [N, h, w], 0..1.
 
     A faint object has a low peak and its edge at half of that. So a component of one of the
     thresholds, which fall by halves, is kept where its peak is about twice the threshold: every
@@ -38,17 +42,23 @@ def find_components(probability: Array, thresholds: tuple[float, ...]) -> Compon
         low = np.sqrt(2) * threshold if i < len(thresholds) - 1 else 0.0
         high = 2 * np.sqrt(2) * threshold if i else np.inf
         found.append(_at_threshold(probability, threshold, low, high))
-    joined = Components(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    order = joined.map.argsort(kind="stable")
-    return Components(*(column[order] for column in joined))
+    joined = Components(
+        map=np.concatenate([part.map for part in found]),
+        xyxy=np.concatenate([part.xyxy for part in found]),
+        score=np.concatenate([part.score for part in found]),
+        places=np.concatenate([part.places for part in found]),
+    )
+    return joined.take(joined.map.argsort(kind="stable"))
 
 
-def _at_threshold(probability: Array, threshold: float, low: float, high: float) -> Components:
+def _at_threshold(
+    probability: NDArray[np.floating], threshold: float, low: float, high: float
+) -> Components:
     """The components of a threshold whose peak lies in low to high."""
     label, count = ndimage.label(probability >= threshold, _TOUCHING)
     plane, row, column = label.nonzero()
     owner = label[plane, row, column] - 1
-    value = probability[plane, row, column]
+    value = probability[plane, row, column].astype(np.float64)
     peak = np.zeros(count)
     np.maximum.at(peak, owner, value)
     places = np.bincount(owner, minlength=count)
@@ -61,11 +71,11 @@ def _at_threshold(probability: Array, threshold: float, low: float, high: float)
     np.minimum.at(xyxy[:, :2], owner, edge[:, :2])
     np.maximum.at(xyxy[:, 2:], owner, edge[:, 2:])
     kept = (low <= peak) & (peak < high) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
-    return Components(home[kept], xyxy[kept], score[kept], places[kept])
+    return Components(home, xyxy, score, places).take(kept)
 
 
 def _reaches(
-    probability: Array,
+    probability: NDArray[np.floating],
     plane: NDArray[np.int64],
     row: NDArray[np.int64],
     column: NDArray[np.int64],
@@ -73,10 +83,10 @@ def _reaches(
 ) -> Array:
     """How far, 0..1 places, a place reaches left, up, right, down until the threshold; [K, 4].
 
-    0 where the neighbour is above it too, half a place where the map ends.
+    0 where the neighbour is not below it, half a place where the map ends.
     """
     height, width = probability.shape[1:]
-    value = probability[plane, row, column]
+    value = probability[plane, row, column].astype(np.float64)
     reaches = []
     for down, right in ((0, -1), (-1, 0), (0, 1), (1, 0)):
         y, x = row + down, column + right
