@@ -3,7 +3,12 @@
 Long, Shelhamer, Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation"
 (https://arxiv.org/abs/1411.4038): the coarsest map of a backbone is scored per class, lifted to the
 next finer one bilinearly and added to that one's scores, down to stride 32, 16, 8 (FCN-32s,
-FCN-16s, FCN-8s) or, here, 4.
+FCN-16s, FCN-8s) or, here, 4. In place of the paper's 4096 channels wide fully convolutional layers
+stand two convolutions of `width`, and a skip may be convolved before it is scored.
+
+Chosen on DeepPCB after 120 steps of 8 crops of 192 px, by map50: focal loss .29, with plain cross
+entropy .24, with that and dice .29 (tiny); components at the threshold that suits their peak .24,
+all components of the same thresholds .17, those of probability 1/2 alone .06 (small).
 """
 
 import itertools
@@ -43,7 +48,7 @@ class FCNConfig(DetectorConfig):
         "small": {
             "backbone": "resnet18",
             "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
-            "width": 96,
+            "width": 128,
         },
         "medium": {"backbone": "resnet18d", "width": 128},
         "large": {"backbone": "vgg16_bn", "width": 256},
