@@ -1,14 +1,16 @@
 """Detectors by name, one file each; import a new one here and it is trained, tested, exported."""
 
-from smallobj.detectors import centernet, dfine, fcos, rtdetr
+from smallobj.detectors import centernet, dfine, fcn, fcos, rtdetr
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
 from smallobj.detectors.loading import describe, detector_of, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
+from smallobj.detectors.segmenter import Segmenter
 
 __all__ = [
     "Candidates",
     "Detector",
     "DetectorConfig",
+    "Segmenter",
     "Target",
     "build_detector",
     "centernet",
@@ -16,6 +18,7 @@ __all__ = [
     "detector_class",
     "detector_of",
     "dfine",
+    "fcn",
     "fcos",
     "list_detectors",
     "load_detector",

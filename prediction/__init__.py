@@ -19,6 +19,7 @@ from smallobj.prediction.names import escaped, one_line, printable
 from smallobj.prediction.opening import open_model
 from smallobj.prediction.part import part_path
 from smallobj.prediction.run import Summary, check_out, predict_run, tta_spec, views_of
+from smallobj.prediction.segment import ClassTile, class_tiles
 from smallobj.prediction.writing import skipped_path
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MAX_BOXES",
     "NMS_IOU",
     "PRECISIONS",
+    "ClassTile",
     "ImageFiles",
     "PredictConfig",
     "Seen",
@@ -37,6 +39,7 @@ __all__ = [
     "check_out",
     "choose_device",
     "choose_precision",
+    "class_tiles",
     "escaped",
     "find_images",
     "find_part",

@@ -164,7 +164,7 @@ def stream(
     precision = autocast(device, config.precision)
     open_images: dict[int, _Open] = {}
     events = in_background(feed(paths, feeding), ahead=_BATCHES_AHEAD)
-    with _evaluating(detector):
+    with evaluating(detector):
         try:
             for event in events:
                 if isinstance(event, Failed):
@@ -241,7 +241,8 @@ def neutral_colour(detector: Detector) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _evaluating(detector: Detector) -> Iterator[None]:
+def evaluating(detector: Detector) -> Iterator[None]:
+    """A detector in evaluation mode, and back in what it was in."""
     modes = [(module, module.training) for module in detector.modules()]
     detector.eval()
     try:

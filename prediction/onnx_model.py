@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from smallobj.boxes import InputError
-from smallobj.detectors import Detector, Target, detector_of
+from smallobj.detectors import Candidates, Detector, Target, detector_of
 from smallobj.weights.manifest import Manifest
 
 INPUT = "images"  # uint8 [batch, 3, height, width], RGB, sides multiples of the divisor
@@ -82,6 +82,10 @@ class OnnxDetector(Detector):
         self._check_images(images)
         found = self._session.run(list(self.outputs), {INPUT: images.contiguous().numpy()})
         return {n: torch.from_numpy(v) for n, v in zip(self.outputs, found, strict=True)}
+
+    def decode(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> list[Candidates]:
+        """See Detector."""
+        return self.skeleton.decode(raw, image_size)
 
     def boxes(
         self, raw: Mapping[str, Tensor], image_size: tuple[int, int]

@@ -128,7 +128,8 @@ class Loop:
         model, state = self._as_stored()
         found = self.validation.predict(model, self._validating)
         latency_ms = 1000 * (time.perf_counter() - started) / len(found.images)
-        scores = self.validation.scores(found)
+        pixels = self.validation.pixel_scores(self.averaged.model, self._validating)
+        scores = self.validation.scores(found) | pixels
         self._validation_s = time.perf_counter() - started
         progress, score = self.progress, scores[self.config.metric]
         progress.validated = progress.step
@@ -151,7 +152,10 @@ class Loop:
             seconds=round(self._validation_s, 2),
         )
         name = self.config.metric
-        self.reporter.note(f"step {progress.step}: {name} {score:.4f}{' (best)' if best else ''}")
+        told = "".join(f", {name} {value:.4f}" for name, value in pixels.items())
+        self.reporter.note(
+            f"step {progress.step}: {name} {score:.4f}{' (best)' if best else ''}{told}"
+        )
 
     def _as_stored(self) -> tuple[Detector, Mapping[str, Tensor]]:
         """The averaged weights as they will be read back, and as they are written."""

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable
-from smallobj.detectors import Detector
-from smallobj.evaluation import METRICS, map_score
+from smallobj.detectors import Detector, Segmenter
+from smallobj.evaluation import METRICS, count_pixels, draw_boxes, map_score, pixel_scores
 from smallobj.formats import RunInfo, write_run
-from smallobj.prediction import MAX_BOXES, predict
+from smallobj.prediction import MAX_BOXES, class_tiles, predict
 from smallobj.training.data import Part
 from smallobj.tta import View
 from smallobj.weights import Manifest
@@ -27,6 +27,7 @@ class Validation:
         self.truth, self.views = part.table, views
         self._paths, self._precision = part.paths, precision
         sides = [view.tiling.side_px for view in views if view.tiling is not None]
+        self._tile_px = min(sides, default=None)
         largest = min([int(_areas(part.table).max()), *(side**2 for side in sides)])
         self._batch = int(np.clip(_PIXELS_A_BATCH // max(1, largest), 1, 8))
 
@@ -47,6 +48,18 @@ class Validation:
         """Every metric by name."""
         return {metric: round(self.score(predictions, metric), 6) for metric in METRICS}
 
+    def pixel_scores(
+        self, model: Detector, on_progress: Callable[[int, int], None]
+    ) -> dict[str, float]:
+        """PIXEL_METRICS by name where the detector segments; else none.
+
+        One more look at the images: what it says of each pixel, against the boxes as masks.
+        """
+        if not isinstance(model, Segmenter):
+            return {}
+        counts = self._count_pixels(model, np.arange(len(self._paths)), on_progress)
+        return {name: round(value, 6) for name, value in pixel_scores(counts).items()}
+
     def seconds(self, model: Detector) -> float:
         """About how long a whole validation takes, from a few images after a first one."""
         count = min(_MEASURED_IMAGES, len(self._paths))
@@ -62,6 +75,8 @@ class Validation:
         """Predict and score some images, for the time it takes."""
         found = self._predict(model, index, lambda done, images: None)
         map_score(self.truth.take_images(index), found, METRICS[0])
+        if isinstance(model, Segmenter):
+            self._count_pixels(model, index, lambda done, images: None)
 
     def _predict(
         self, model: Detector, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
@@ -77,6 +92,33 @@ class Validation:
             precision=self._precision,
             on_progress=on_progress,
         )
+
+    def _count_pixels(
+        self, model: Segmenter, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
+    ) -> NDArray[np.int64]:
+        """Pixels of the images at `index` by true and by predicted class, [C + 1, C + 1]."""
+        table = self.truth.take_images(index)
+        classes = len(table.classes)
+        counts = np.zeros((classes + 1, classes + 1), np.int64)
+        tiles = class_tiles(
+            model,
+            [self._paths[i] for i in index],
+            tile_px=self._tile_px,
+            batch_size=self._batch,
+            precision=self._precision,
+            on_progress=on_progress,
+        )
+        for image, left, top, predicted in tiles:
+            rows = slice(*table.offsets[image : image + 2])
+            drawn = draw_boxes(
+                table.xyxy[rows] - (left, top, left, top),
+                table.label[rows],
+                size=predicted.shape,
+                background=classes,
+                ignore=None if table.ignore is None else table.ignore[rows],
+            )
+            counts += count_pixels(drawn, predicted, classes)
+        return counts
 
 
 def write_validation_run(
