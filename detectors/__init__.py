@@ -1,6 +1,6 @@
 """Detectors by name, one file each; import a new one here and it is trained, tested, exported."""
 
-from smallobj.detectors import centernet, fcos
+from smallobj.detectors import centernet, fcos, yolo
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
 from smallobj.detectors.loading import describe, detector_of, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
@@ -19,4 +19,5 @@ __all__ = [
     "list_detectors",
     "load_detector",
     "register",
+    "yolo",
 ]
