@@ -79,8 +79,9 @@ class TaskAlignedAssigner:
         """The places that learn each box.
 
         image [N]; score of the box's class and IoU with the box at each candidate, both [N, K] in
-        0..1. A place wanted by several boxes goes to the one it overlaps most; a box that thereby
-        goes empty takes its best place that is still free, where there is one.
+        0..1. First each box is given its best place that is free, so that none goes without while
+        there is one; then each its further ones. A place that several boxes want goes to the one
+        it overlaps most.
         """
         place, possible = candidates
         aligned = (score**self.alpha * iou**self.beta).masked_fill(~possible, -1)
@@ -88,15 +89,13 @@ class TaskAlignedAssigner:
         wanted = torch.zeros_like(possible).scatter_(1, best, value=True) & possible
         # One number for an image and a place.
         spot = place + image[:, None] * (int(place.max()) + 1 if len(place) else 1)
-        mine = _one_owner(spot, wanted, iou)
-        while len(empty := (~mine.any(dim=1)).nonzero().squeeze(1)):
-            free = possible[empty] & ~torch.isin(spot[empty], spot[mine])
-            empty, free = empty[free.any(dim=1)], free[free.any(dim=1)]
-            if not len(empty):
-                break
-            choice = aligned[empty].masked_fill(~free, -2).argmax(dim=1, keepdim=True)
-            one = torch.zeros_like(free).scatter_(1, choice, value=True)
-            mine[empty] = _one_owner(spot[empty], one, iou[empty])
+        mine, free = torch.zeros_like(possible), possible
+        while bool((hopes := free.any(dim=1) & ~mine.any(dim=1)).any()):
+            first = aligned.masked_fill(~free, -2).argmax(dim=1, keepdim=True)
+            one = torch.zeros_like(free).scatter_(1, first, value=True) & hopes[:, None]
+            mine |= _one_owner(spot, one, iou)
+            free = possible & ~torch.isin(spot, spot[mine])
+        mine |= _one_owner(spot, wanted & free, iou)
         return self._graded(mine, place, aligned, iou)
 
     def _graded(self, mine: Tensor, place: Tensor, aligned: Tensor, iou: Tensor) -> Assignment:
