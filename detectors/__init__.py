@@ -1,6 +1,6 @@
 """Detectors by name, one file each; import a new one here and it is trained, tested, exported."""
 
-from smallobj.detectors import centernet, dfine, fcn, fcos, rtdetr
+from smallobj.detectors import centernet, dfine, fcn, fcos, rtdetr, yolo
 from smallobj.detectors.base import Candidates, Detector, DetectorConfig, Target
 from smallobj.detectors.loading import describe, detector_of, load_detector
 from smallobj.detectors.registry import build_detector, detector_class, list_detectors, register
@@ -24,4 +24,5 @@ __all__ = [
     "load_detector",
     "register",
     "rtdetr",
+    "yolo",
 ]
