@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from smallobj.boxes import InputError
-from smallobj.datasets import Crops, ImageCache, colour_statistics
+from smallobj.datasets import ImageCache, Samples, colour_statistics, samples_of
 from smallobj.detectors import Detector, build_detector, describe, detector_class
 from smallobj.prediction import choose_device, choose_precision, views_of
 from smallobj.training.config import TrainConfig
@@ -80,7 +80,7 @@ class _Prepared:
     config: TrainConfig
     data: TrainingData
     model: Detector
-    crops: Crops
+    crops: Samples
     precision: str
 
 
@@ -184,8 +184,10 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
 
 def _model_and_crops(
     config: TrainConfig, data: TrainingData, device: torch.device
-) -> tuple[Detector, Crops]:
-    cache = ImageCache(config.cache_mb, max_megapixels=config.max_megapixels)
+) -> tuple[Detector, Samples]:
+    cache = ImageCache(
+        config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
+    )
     mean, std = colour_statistics(data.train.paths, cache)
     overrides = {} if config.backbone is None else {"backbone": config.backbone}
     model = build_detector(
@@ -203,7 +205,7 @@ def _model_and_crops(
             value=config.crops.crop,
         )
     red, green, blue = (int(v) for v in np.rint(mean))
-    crops = Crops(
+    crops = samples_of(
         data.train.table,
         data.train.paths,
         config.crops,
@@ -223,6 +225,7 @@ def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: st
         classes=data.train.table.classes,
         train_crop_px=config.crops.crop,
         largest_object_px=round(data.largest_object_px, 2),
+        input=config.crops.input,
         symmetry=config.crops.symmetry,
         data_hash=data.label_hash,
         code_revision=code_revision(),

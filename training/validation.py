@@ -1,7 +1,7 @@
 """Validation through the path users predict with, and the run that the best weights leave."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,15 @@ class Validation:
     def __init__(self, part: Part, *, views: tuple[View, ...], precision: str) -> None:
         self.truth, self.views = part.table, views
         self._paths, self._precision = part.paths, precision
+        self._seen = _seen_pixels(part.table, views)
         sides = [view.tiling.side_px for view in views if view.tiling is not None]
-        largest = min([int(_areas(part.table).max()), *(side**2 for side in sides)])
+        largest = min([int(self._seen.max()), *(side**2 for side in sides)])
         self._batch = int(np.clip(_PIXELS_A_BATCH // max(1, largest), 1, 8))
 
     @property
     def pixels(self) -> int:
-        """Of all validation images."""
-        return int(_areas(self.truth).sum())
+        """Of all validation images, as the detector sees them."""
+        return int(self._seen.sum())
 
     def predict(self, model: Detector, on_progress: Callable[[int, int], None]) -> BoxTable:
         """What the detector finds in the held-out images."""
@@ -55,8 +56,7 @@ class Validation:
         started = time.perf_counter()
         self.score_part(model, chosen)
         spent = time.perf_counter() - started
-        areas = _areas(self.truth)
-        return spent * float(areas.sum() / areas[chosen].sum())
+        return spent * float(self._seen.sum() / self._seen[chosen].sum())
 
     def score_part(self, model: Detector, index: NDArray[np.int64]) -> None:
         """Predict and score some images, for the time it takes."""
@@ -103,5 +103,8 @@ def write_validation_run(
     write_run(path, table, info)
 
 
-def _areas(table: BoxTable) -> NDArray[np.int64]:
-    return table.images.width.astype(np.int64) * table.images.height
+def _seen_pixels(table: BoxTable, views: Sequence[View]) -> NDArray[np.int64]:
+    """Pixels of each image as it is seen: its own, or those of the square it is squashed to."""
+    areas = table.images.width.astype(np.int64) * table.images.height
+    sides = [view.squash_px for view in views if view.squash_px is not None]
+    return np.full_like(areas, sum(side**2 for side in sides)) if sides else areas
