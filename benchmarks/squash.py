@@ -1,6 +1,6 @@
 """What a squashed sample costs, with the cache and without: milliseconds of a core.
 
-python -m benchmarks.squash
+python benchmarks/squash.py
 """
 
 import tempfile

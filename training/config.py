@@ -14,11 +14,8 @@ from smallobj.datasets import CropConfig
 from smallobj.evaluation import METRICS
 
 DEFAULT_STEPS = 4000
-RATES = {
-    "adamw": 4e-3,
-    "adam": 1e-3,
-    "sgd": 0.02,
-}  # learning rates of the optimizers where none is given
+# Learning rates and weight decays of the optimizers where none is given.
+RATES = {"adamw": 4e-3, "adam": 1e-3, "sgd": 0.02}
 DECAYS = {"adamw": 0.05, "adam": 0.0, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
 FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")

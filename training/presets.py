@@ -10,7 +10,7 @@ from smallobj.detectors import build_detector
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Settings as config.toml has them, but paths and the length of a run."""
+    """Settings as config.toml has them, `arch` among them; no paths, and no length of a run."""
 
     settings: Mapping[str, Any]
     crops: Mapping[str, Any] = field(default_factory=dict)

@@ -89,7 +89,7 @@ def _view(changes: tuple[_Change, ...], usual: _Cut) -> View:
     brightness = _single("brightness", [c.brightness for c in changes if c.brightness is not None])
     contrast = _single("contrast", [c.contrast for c in changes if c.contrast is not None])
     cut = _single("tile, whole or squash", [c.cut for c in changes if c.cut is not None]) or usual
-    if cut.squash_px is not None and scale not in (None, 1.0):
+    if cut.squash_px is not None and scale is not None and scale != 1:
         reason = "a squashed image has no scale: name squash=N of another size"
         raise InputError(reason, field="views", value=f"scale={scale:g}")
     return View(

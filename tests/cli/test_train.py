@@ -132,20 +132,33 @@ def test_a_preset_stands_where_no_flag_is_given(
     from smallobj.training import PRESETS, Preset
 
     preset = Preset(
-        settings={"arch": "centernet", "size": "tiny", "batch": 2, "seed": 7, "steps": 50},
+        settings={"arch": "centernet", "size": "tiny", "batch": 2, "seed": 7},
         crops={"input": "squash"},
         sides=(70, 64),
     )
     monkeypatch.setitem(PRESETS, "mine", preset)
     out = tmp_path / "a"
-    given = ("--data", photos, "--out", out, "--threads", 1, "--device", "cpu", "--steps", 2)
+    given = (
+        "--data",
+        photos,
+        "--out",
+        out,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--steps",
+        2,
+        "--batch",
+        3,
+    )
     assert status("--preset", "mine", *given) == 0
     stored = tomllib.loads((out / "config.toml").read_text())
-    assert [stored[name] for name in ("preset", "arch", "seed", "steps")] == [
+    assert [stored[name] for name in ("preset", "arch", "seed", "batch")] == [
         "mine",
         "centernet",
         7,
-        2,
+        3,
     ]
     assert stored["crops"]["crop"] == 64
     assert status("--resume", "--out", out) == 0
