@@ -7,7 +7,8 @@ VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternative
 plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1 is
 {plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
 antitranspose; the sets flips, rotations, d4; scale=S; brightness=F, contrast=F; tile=N,
-tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N."""
+tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N; squash=N (the whole image, N x N
+pixels whatever its shape)."""
 _MOST_TOLD = 20  # images left out that are named on the terminal
 
 
@@ -90,8 +91,9 @@ def predict(
 ) -> None:
     """Find objects in images with a trained model, looking at each as often as you like.
 
-    Large images are cut into overlapping tiles that suit the model (--tile auto). What was found
-    grows in NAME.part.jsonl: stopped, the same command goes on from there.
+    Large images are cut into overlapping tiles that suit the model (--tile auto); a model that was
+    trained on squashed images sees each squashed. What was found grows in NAME.part.jsonl: stopped,
+    the same command goes on from there.
 
     Example: smallobj predict runs/centernet photos --tta --out runs/test.json
 

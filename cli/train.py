@@ -85,6 +85,15 @@ def train(
             help="Fold to validate on, from 0; the others train.",
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel="Detector",
+            help="Named settings where you give none: baseline-300, an SSD on ResNet-50 that sees"
+            " whole images squashed.",
+        ),
+    ] = None,
     arch: Annotated[
         str | None,
         typer.Option(
@@ -206,13 +215,13 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            show_default="adamw", rich_help_panel="Learning", help="Optimizer: adamw or sgd."
+            show_default="adamw", rich_help_panel="Learning", help="Optimizer: adamw, adam or sgd."
         ),
     ] = None,
     lr: Annotated[
         float | None,
         typer.Option(
-            show_default="adamw 0.004, sgd 0.02",
+            show_default="adamw 0.004, adam 0.001, sgd 0.02",
             rich_help_panel="Learning",
             help="Highest learning rate.",
         ),
@@ -220,9 +229,17 @@ def train(
     weight_decay: Annotated[
         float | None,
         typer.Option(
-            show_default="adamw 0.05, sgd 0.0001",
+            show_default="adamw 0.05, adam 0, sgd 0.0001",
             rich_help_panel="Learning",
             help="Weight decay, of all but norms and biases.",
+        ),
+    ] = None,
+    momentum: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.9",
+            rich_help_panel="Learning",
+            help="Momentum of sgd; of adamw and adam the first beta.",
         ),
     ] = None,
     warmup_steps: Annotated[
@@ -264,12 +281,22 @@ def train(
             show_default="0", rich_help_panel="Learning", help="Seed of everything random."
         ),
     ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            show_default="crops",
+            metavar="crops|squash",
+            rich_help_panel="Samples",
+            help="What the detector sees: crops at the scale of the photograph, or whole images"
+            " squashed to --crop pixels a side, whatever their shape.",
+        ),
+    ] = None,
     crop: Annotated[
         int | None,
         typer.Option(
             show_default="256",
             rich_help_panel="Samples",
-            help="Side in pixels of the crops that the detector learns from.",
+            help="Side in pixels of the crops or squashed images that the detector learns from.",
         ),
     ] = None,
     crops_per_image: Annotated[
@@ -381,12 +408,14 @@ def train(
         duration,
         parse_duration,
         stderr_reporter,
+        with_preset,
     )
     from smallobj.training import resume as resume_run
     from smallobj.training import train as train_run
 
     run = {
         "data": data,
+        "preset": preset,
         "arch": arch,
         "size": size,
         "backbone": backbone,
@@ -411,6 +440,7 @@ def train(
         "optimizer": optimizer,
         "lr": lr,
         "weight_decay": weight_decay,
+        "momentum": momentum,
         "warmup_steps": warmup_steps,
         "ema": ema,
         "clip": clip,
@@ -425,6 +455,7 @@ def train(
         "max_megapixels": max_megapixels,
     }
     crops = {
+        "input": input,
         "crop": crop,
         "background": background,
         "crops_per_image": crops_per_image,
@@ -441,7 +472,7 @@ def train(
             if resume:
                 result = resume_run(out, given, reporter=reporter)
             else:
-                config = TrainConfig.from_dict(given)
+                config = TrainConfig.from_dict(with_preset(given))
                 result = train_run(config, out, overwrite=overwrite, reporter=reporter)
     except Interrupted as stopped:
         raise typer.Exit(stopped.status) from None

@@ -1,13 +1,16 @@
-"""Images from disk, and the crops a detector learns from."""
+"""Images from disk, and the crops or squashed images a detector learns from."""
 
 from smallobj.datasets.cache import ImageCache
-from smallobj.datasets.crops import Crop, CropConfig, Crops
+from smallobj.datasets.crops import INPUTS, Crop, CropConfig, Crops
 from smallobj.datasets.images import MAX_MEGAPIXELS, ImageSource, image_size, read_image
 from smallobj.datasets.loader import Batch, CropLoader
+from smallobj.datasets.samples import Samples, samples_of
+from smallobj.datasets.squash import Squashed
 from smallobj.datasets.statistics import ColourStatistics, colour_statistics
 from smallobj.datasets.zipped import ZipArchive, ZipMember
 
 __all__ = [
+    "INPUTS",
     "MAX_MEGAPIXELS",
     "Batch",
     "ColourStatistics",
@@ -17,9 +20,12 @@ __all__ = [
     "Crops",
     "ImageCache",
     "ImageSource",
+    "Samples",
+    "Squashed",
     "ZipArchive",
     "ZipMember",
     "colour_statistics",
     "image_size",
     "read_image",
+    "samples_of",
 ]

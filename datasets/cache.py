@@ -1,11 +1,13 @@
-"""Decoded images kept in memory up to a limit, shared by the threads of a loader."""
+"""Images in memory up to a limit, decoded or squashed too, shared by the threads of a loader."""
 
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from smallobj.datasets.images import MAX_MEGAPIXELS, read_image
 
@@ -13,9 +15,20 @@ Pixels = NDArray[np.uint8]
 
 
 class ImageCache:
-    """Upright RGB images by path, the least recently used dropped first; safe between threads."""
+    """Upright RGB images by path, the least recently used dropped first; safe between threads.
 
-    def __init__(self, limit_mb: float, *, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+    squash_px: resize every image to a square of so many pixels and keep that alone, so that a
+    thousand photographs take as much memory as fifteen (at 300 px, of 6 megapixels).
+    """
+
+    def __init__(
+        self,
+        limit_mb: float,
+        *,
+        max_megapixels: float = MAX_MEGAPIXELS,
+        squash_px: int | None = None,
+    ) -> None:
+        self.squash_px = squash_px
         self._limit = int(limit_mb * 1e6)
         self._max_megapixels = max_megapixels
         self._held: OrderedDict[Path, Pixels] = OrderedDict()
@@ -28,13 +41,18 @@ class ImageCache:
         return self._size / 1e6
 
     def read(self, path: Path) -> Pixels:
-        """The image as read-only uint8 [H, W, 3]; raises InputError as `read_image` does."""
+        """The image as read-only uint8 [H, W, 3]; raises InputError as `read_image` does.
+
+        H and W are `squash_px` where images are squashed.
+        """
         with self._lock:
             if path in self._held:
                 self._held.move_to_end(path)
                 return self._held[path]
         # Outside the lock: two threads may decode one image, but none waits for another's.
         pixels = read_image(path, max_megapixels=self._max_megapixels)
+        if self.squash_px is not None:
+            pixels = squashed(pixels, self.squash_px)
         image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
         image.setflags(write=False)
         self._keep(path, image)
@@ -49,3 +67,9 @@ class ImageCache:
             while self._size > self._limit:
                 _, dropped = self._held.popitem(last=False)
                 self._size -= dropped.nbytes
+
+
+def squashed(image: Tensor, squash_px: int) -> Tensor:
+    """An image uint8 [3, H, W] resized to [3, squash_px, squash_px], as a squashed view does it."""
+    size = (squash_px, squash_px)
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]

@@ -4,7 +4,7 @@ Every crop is a function of (seed, epoch, index) alone, whatever thread cuts it 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from smallobj.datasets.augment import SYMMETRIES, Pixels, jitter_colour
 from smallobj.datasets.cache import ImageCache
 from smallobj.datasets.order import epoch_order
 
+INPUTS = ("crops", "squash")  # how a detector sees photographs, learning and predicting
+_OF_CROPS_ALONE = ("background", "crops_per_image", "scale_jitter", "min_visible")
 _BACKGROUND_TRIES = 10
 
 
@@ -41,9 +43,13 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """How crops are cut and changed. Raises InputError, naming the field, on a wrong value."""
+    """How crops are cut and changed. Raises InputError, naming the field, on a wrong value.
+
+    Of whole images squashed, which none is cut from, `crop`, `colour` and `symmetry` can be set.
+    """
 
     crop: int = 256  # side in pixels of what the detector sees
+    input: str = "crops"  # or squash: whole images, resized to crop x crop px whatever their shape
     background: float = 0.15  # share of crops at places without an object
     crops_per_image: int = 8  # at most, an epoch; one an object where there are fewer objects
     scale_jitter: float = 0.25  # half of the crops are scaled by up to 1.25 or down to 1 / 1.25
@@ -66,6 +72,23 @@ class CropConfig:
         if self.symmetry not in SYMMETRIES:
             known = ", ".join(SYMMETRIES)
             raise InputError(f"must be one of {known}", field="symmetry", value=self.symmetry)
+        self._check_input()
+
+    def _check_input(self) -> None:
+        if self.input not in INPUTS:
+            known = ", ".join(INPUTS)
+            raise InputError(f"must be one of {known}", field="input", value=self.input)
+        usual = {f.name: f.default for f in fields(self)}
+        for name in _OF_CROPS_ALONE:
+            value = getattr(self, name)
+            if self.input == "squash" and value != usual[name]:
+                reason = "is for crops: of an image that is squashed whole there are none"
+                raise InputError(reason, field=name, value=value)
+
+    @property
+    def squash_px(self) -> int | None:
+        """The side that images are squashed to; None: they are not."""
+        return self.crop if self.input == "squash" else None
 
 
 class Crops:
@@ -134,16 +157,23 @@ class Crops:
     ) -> Crop:
         config = self._config
         inside, kept = boxes_in_window(xyxy, window, config.crop, config.min_visible)
-        choices = SYMMETRIES[config.symmetry]
-        symmetry = choices[rng.integers(len(choices))]
-        pixels = symmetry.image(cut_window(image, window, config.crop, self._pad))
-        pixels = jitter_colour(pixels, config.colour, rng)
-        inside = symmetry.boxes(inside, config.crop)
-        return Crop(
-            torch.from_numpy(pixels),
-            torch.from_numpy(inside.astype(np.float32)),
-            torch.from_numpy(label[kept].astype(np.int64)),
-        )
+        pixels = cut_window(image, window, config.crop, self._pad)
+        return changed_crop(pixels, inside, label[kept], config, rng)
+
+
+def changed_crop(
+    pixels: Pixels, xyxy: Array, label: NDArray[np.int32], config: CropConfig, rng: Generator
+) -> Crop:
+    """A square [S, S, 3] and its boxes [M, 4], laid and coloured anew at random as configured."""
+    choices = SYMMETRIES[config.symmetry]
+    symmetry = choices[rng.integers(len(choices))]
+    image = jitter_colour(symmetry.image(pixels), config.colour, rng)
+    moved = symmetry.boxes(xyxy, config.crop)
+    return Crop(
+        torch.from_numpy(image),
+        torch.from_numpy(moved.astype(np.float32)),
+        torch.from_numpy(label.astype(np.int64)),
+    )
 
 
 def window_around(box: Array, size: tuple[int, int], side: float, rng: Generator) -> Window:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from smallobj.datasets.crops import Crops
+from smallobj.datasets.samples import Samples
 
 
 class Batch(NamedTuple):
@@ -28,7 +28,7 @@ class CropLoader:
     cache of images. With 0 workers a batch is cut when it is asked for.
     """
 
-    def __init__(self, crops: Crops, batch: int, *, workers: int, first_step: int = 0) -> None:
+    def __init__(self, crops: Samples, batch: int, *, workers: int, first_step: int = 0) -> None:
         self._crops, self._batch = crops, batch
         self._next = first_step
         self._pool = ThreadPoolExecutor(workers, "crops") if workers else None
@@ -70,7 +70,7 @@ class CropLoader:
         return self._waiting.popleft().result()
 
 
-def make_batch(crops: Crops, batch: int, step: int) -> Batch:
+def make_batch(crops: Samples, batch: int, step: int) -> Batch:
     """The batch of a training step: crops step * batch and on, counted through the epochs."""
     places = (divmod(i, len(crops)) for i in range(step * batch, (step + 1) * batch))
     images, xyxy, label = zip(*(crops.crop(epoch, index) for epoch, index in places), strict=True)

@@ -62,8 +62,12 @@ def views_of(
     """The views of `spec`, see parse_views, cut into tiles that suit the model.
 
     tile: auto, a side in pixels, or 0 for images in one piece. overlap_px None: the largest
-    training object. Raises InputError for what is unknown or cannot be.
+    training object. Of a model trained on squashed images a view is squashed likewise, and takes
+    neither tile nor overlap. Raises InputError for what is unknown or cannot be.
     """
+    if manifest.input == "squash":
+        _check_untiled(manifest, tile, overlap_px)
+        return parse_views(spec, squash_px=manifest.train_crop_px)
     if tile != AUTO and not (tile.isascii() and tile.isdigit() and len(tile) < 7):
         raise InputError("auto, 0 or a number of pixels is wanted", field="tile", value=tile)
     if tile != AUTO and int(tile) == 0:
@@ -78,6 +82,15 @@ def views_of(
         overlap_px=overlap_px,
     )
     return parse_views(spec, tiling=tiling)
+
+
+def _check_untiled(manifest: Manifest, tile: str, overlap_px: int | None) -> None:
+    side = manifest.train_crop_px
+    reason = f"was trained on whole images squashed to {side} px; --views only:tile=N tiles them"
+    if tile != AUTO:
+        raise InputError(reason, file=manifest.id, field="tile", value=tile)
+    if overlap_px is not None:
+        raise InputError(reason, file=manifest.id, field="overlap", value=overlap_px)
 
 
 def check_out(out: Path, keep: str = "boxes") -> None:

@@ -16,8 +16,9 @@ from smallobj.evaluation import METRICS
 from smallobj.weights import DTYPES, read_manifest
 
 DEFAULT_STEPS = 4000
-RATES = {"adamw": 4e-3, "sgd": 0.02}  # learning rates of the optimizers where none is given
-DECAYS = {"adamw": 0.05, "sgd": 1e-4}
+# Learning rates and weight decays of the optimizers where none is given.
+RATES = {"adamw": 4e-3, "adam": 1e-3, "sgd": 0.02}
+DECAYS = {"adamw": 0.05, "adam": 0.0, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
 FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
 _PATHS = ("data", "images", "names", "val", "init")
@@ -33,6 +34,7 @@ class TrainConfig:
 
     data: Path  # labels in any known format
     arch: str  # registered name of a detector
+    preset: str | None = None  # the one in training/presets.py that filled in what was not given
     size: str | None = None  # of the detector: tiny, small, medium, large; None: its usual one
     backbone: str | None = None  # a timm name in place of the size's own
     detector: Mapping[str, Any] = field(default_factory=dict)  # its other settings, by name
@@ -55,9 +57,10 @@ class TrainConfig:
     steps: int | None = None  # length; one of steps, epochs, time_limit, else DEFAULT_STEPS
     epochs: float | None = None
     time_limit: float | None = None  # seconds, validation included as well as it can be planned
-    optimizer: str = "adamw"  # or sgd
+    optimizer: str = "adamw"  # or adam, sgd
     lr: float | None = None  # at its highest; None: the optimizer's usual
     weight_decay: float | None = None  # not of norms and biases; None: the optimizer's usual
+    momentum: float = 0.9  # of sgd; of adamw and adam the first beta, beside a second of 0.999
     warmup_steps: int = 100  # of rising learning rate, at most a quarter of all
     final_lr: float = 0.01  # share of `lr` that is left at the end of the cosine
     ema: float = 0.998  # decay a step of the averaged weights, lower in the first steps
@@ -226,6 +229,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "time_limit": (1, 1e8),
     "lr": (1e-9, 1e3),
     "weight_decay": (0, 10),
+    "momentum": (0, 0.999999),
     "warmup_steps": (0, 1e9),
     "final_lr": (0, 1),
     "ema": (0, 0.999999),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smallobj.boxes import BoxTable, Images, InputError
+from smallobj.boxes import BoxTable, Images, InputError, box_area
 from smallobj.datasets import image_size
 from smallobj.formats import Labels, read_labels, split_folds
 from smallobj.training.config import TrainConfig
@@ -57,7 +57,10 @@ def load_data(config: TrainConfig, tell: Tell) -> TrainingData:
             images = len(part.table.images)
             raise InputError(f"the {images} {name} images have no box at all", file=config.data)
     _tell_missing_classes(train.table, val.table, tell)
-    _tell_large_boxes(train.table, config.crops.crop, tell)
+    if config.crops.squash_px is None:
+        _tell_large_boxes(train.table, config.crops.crop, tell)
+    else:
+        _tell_squashed_size(train.table, config.crops.squash_px, tell)
     return TrainingData(
         train=train, val=val, held_out=held_out, label_hash=_hash(train.table, val.table)
     )
@@ -163,6 +166,16 @@ def _tell_large_boxes(table: BoxTable, crop_px: int, tell: Tell) -> None:
     large = int(((table.xyxy[:, 2:] - table.xyxy[:, :2]).max(axis=1) > crop_px).sum())
     if large:
         tell(f"{large} of {len(table)} training boxes are larger than the crop of {crop_px} px")
+
+
+def _tell_squashed_size(table: BoxTable, squash_px: int, tell: Tell) -> None:
+    pixels = (table.images.width.astype(np.float64) * table.images.height)[table.image_index]
+    sides = squash_px * np.sqrt(box_area(table.xyxy) / pixels)
+    low, middle, high = np.quantile(sides, [0.1, 0.5, 0.9])
+    tell(
+        f"squashed to {squash_px} px, half of the {len(table)} training boxes are below "
+        f"{middle:.1f} px (square root of the area), most {low:.1f} to {high:.1f} px"
+    )
 
 
 def _hash(*tables: BoxTable) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smallobj.datasets import Batch, CropLoader, Crops
+from smallobj.datasets import Batch, CropLoader, Samples
 from smallobj.detectors import Detector, Target
 from smallobj.prediction import autocast
 from smallobj.training.config import TrainConfig
@@ -45,7 +45,7 @@ class Loop:
         self,
         config: TrainConfig,
         model: Detector,
-        crops: Crops,
+        crops: Samples,
         validation: Validation,
         *,
         folder: Path,

@@ -11,7 +11,7 @@ from smallobj.training.config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay for what multiplies (two or more dimensions) alone."""
+    """AdamW, Adam or SGD; weight decay for what multiplies (two or more dimensions) alone."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.decay},
@@ -20,9 +20,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     fused = parameters[0].device.type in ("cpu", "cuda")
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, lr=config.highest_lr, momentum=0.9, nesterov=True, fused=fused
+            groups, lr=config.highest_lr, momentum=config.momentum, nesterov=True, fused=fused
         )
-    return torch.optim.AdamW(groups, lr=config.highest_lr, fused=fused)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.highest_lr, betas=(config.momentum, 0.999), fused=fused)
 
 
 def learning_rate(step: int, steps: int | None, config: TrainConfig) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from smallobj.boxes import InputError
-from smallobj.datasets import Crops, ImageCache, colour_statistics
+from smallobj.datasets import ImageCache, Samples, colour_statistics, samples_of
 from smallobj.detectors import Detector, describe, detector_class
 from smallobj.prediction import choose_device, choose_precision, views_of
 from smallobj.training.config import TrainConfig
@@ -82,7 +82,7 @@ class _Prepared:
     config: TrainConfig
     data: TrainingData
     model: Detector
-    crops: Crops
+    crops: Samples
     precision: str
 
 
@@ -93,7 +93,9 @@ def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Pre
         torch.set_num_threads(config.threads)
     data = load_data(config, reporter.note)
     torch.manual_seed(config.seed)
-    cache = ImageCache(config.cache_mb, max_megapixels=config.max_megapixels)
+    cache = ImageCache(
+        config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
+    )
     mean, std = colour_statistics(data.train.paths, cache)
     model, origin = first_model(
         config,
@@ -103,7 +105,7 @@ def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Pre
         restored=restored,
         tell=reporter.note,
     )
-    crops = _crops(config, data, cache, mean=mean, stride=model.stride)
+    crops = _samples(config, data, cache, mean=mean, stride=model.stride)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Prepared(
         started=started,
@@ -195,14 +197,14 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
     )
 
 
-def _crops(
+def _samples(
     config: TrainConfig,
     data: TrainingData,
     cache: ImageCache,
     *,
     mean: tuple[float, float, float],
     stride: int,
-) -> Crops:
+) -> Samples:
     if config.crops.crop % stride:
         raise InputError(
             f"must be a multiple of {stride} for this detector",
@@ -210,7 +212,7 @@ def _crops(
             value=config.crops.crop,
         )
     red, green, blue = (int(v) for v in np.rint(mean))
-    crops = Crops(
+    crops = samples_of(
         data.train.table,
         data.train.paths,
         config.crops,
@@ -230,6 +232,7 @@ def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: st
         classes=data.train.table.classes,
         train_crop_px=config.crops.crop,
         largest_object_px=round(data.largest_object_px, 2),
+        input=config.crops.input,
         symmetry=config.crops.symmetry,
         origin=config.origin,
         dtype=DTYPES[config.store],

@@ -1,7 +1,7 @@
 """Validation through the path users predict with, and the run that the best weights leave."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,16 @@ class Validation:
     def __init__(self, part: Part, *, views: tuple[View, ...], precision: str) -> None:
         self.truth, self.views = part.table, views
         self._paths, self._precision = part.paths, precision
+        self._seen = _seen_pixels(part.table, views)
         sides = [view.tiling.side_px for view in views if view.tiling is not None]
         self._tile_px = min(sides, default=None)
-        largest = min([int(_areas(part.table).max()), *(side**2 for side in sides)])
+        largest = min([int(self._seen.max()), *(side**2 for side in sides)])
         self._batch = int(np.clip(_PIXELS_A_BATCH // max(1, largest), 1, 8))
 
     @property
     def pixels(self) -> int:
-        """Of all validation images."""
-        return int(_areas(self.truth).sum())
+        """Of all validation images, as the detector sees them."""
+        return int(self._seen.sum())
 
     def predict(self, model: Detector, on_progress: Callable[[int, int], None]) -> BoxTable:
         """What the detector finds in the held-out images."""
@@ -53,11 +54,12 @@ class Validation:
     ) -> dict[str, float]:
         """PIXEL_METRICS by name where the detector segments; else none.
 
-        One more look at the images: what it says of each pixel, against the boxes as masks.
+        One more look at the images: what it says of each pixel, against the boxes as masks. Of
+        squashed images, whose pixels are no longer the image's own, there are none either.
         """
-        if not isinstance(model, Segmenter):
-            return {}
         counts = self._count_pixels(model, np.arange(len(self._paths)), on_progress)
+        if counts is None:
+            return {}
         return {name: round(value, 6) for name, value in pixel_scores(counts).items()}
 
     def seconds(self, model: Detector) -> float:
@@ -68,15 +70,13 @@ class Validation:
         started = time.perf_counter()
         self.score_part(model, chosen)
         spent = time.perf_counter() - started
-        areas = _areas(self.truth)
-        return spent * float(areas.sum() / areas[chosen].sum())
+        return spent * float(self._seen.sum() / self._seen[chosen].sum())
 
     def score_part(self, model: Detector, index: NDArray[np.int64]) -> None:
         """Predict and score some images, for the time it takes."""
         found = self._predict(model, index, lambda done, images: None)
         map_score(self.truth.take_images(index), found, METRICS[0])
-        if isinstance(model, Segmenter):
-            self._count_pixels(model, index, lambda done, images: None)
+        self._count_pixels(model, index, lambda done, images: None)
 
     def _predict(
         self, model: Detector, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
@@ -94,9 +94,15 @@ class Validation:
         )
 
     def _count_pixels(
-        self, model: Segmenter, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
-    ) -> NDArray[np.int64]:
-        """Pixels of the images at `index` by true and by predicted class, [C + 1, C + 1]."""
+        self, model: Detector, index: NDArray[np.int64], on_progress: Callable[[int, int], None]
+    ) -> NDArray[np.int64] | None:
+        """Pixels of the images at `index` by true and by predicted class, [C + 1, C + 1].
+
+        None where pixels are not judged.
+        """
+        squashed = any(view.squash_px is not None for view in self.views)
+        if squashed or not isinstance(model, Segmenter):
+            return None
         table = self.truth.take_images(index)
         classes = len(table.classes)
         counts = np.zeros((classes + 1, classes + 1), np.int64)
@@ -145,5 +151,8 @@ def write_validation_run(
     write_run(path, table, info)
 
 
-def _areas(table: BoxTable) -> NDArray[np.int64]:
-    return table.images.width.astype(np.int64) * table.images.height
+def _seen_pixels(table: BoxTable, views: Sequence[View]) -> NDArray[np.int64]:
+    """Pixels of each image as it is seen: its own, or those of the square it is squashed to."""
+    areas = table.images.width.astype(np.int64) * table.images.height
+    sides = [view.squash_px for view in views if view.squash_px is not None]
+    return np.full_like(areas, sum(side**2 for side in sides)) if sides else areas

@@ -1,7 +1,7 @@
 """The words of `--views`: comma multiplies, `|` lists alternatives, the identity is included."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import TypeVar
 
@@ -16,9 +16,11 @@ SETS = {
     "rotations": "rot90|rot180|rot270",
     "d4": "|".join(SYMMETRIES),
 }
-_SETTINGS = ("scale", "brightness", "contrast", "tile", "whole")
+_CUTS = ("tile", "whole", "squash")
+_SETTINGS = ("scale", "brightness", "contrast", *_CUTS)
 _ONLY = "only:"
 _LARGEST_SCALE = 16.0
+_LARGEST_SQUASH_PX = 8192
 Setting = TypeVar("Setting")
 _MOST_LIGHT = 4.0
 KNOWN = (
@@ -31,7 +33,17 @@ KNOWN = (
     "tile=N:OVERLAP",
     "whole",
     "whole=N",
+    "squash=N",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """Which part of an image a view hands over at once: at most one of these."""
+
+    tiling: Tiling | None = None
+    whole_px: int | None = None
+    squash_px: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,21 +54,24 @@ class _Change:
     scale: float | None = None
     brightness: float | None = None
     contrast: float | None = None
-    cut: Tiling | int | None = None  # int: whole, downscaled to this longest side
+    cut: _Cut | None = None
 
 
-def parse_views(spec: str, *, tiling: Tiling | None = None) -> tuple[View, ...]:
+def parse_views(
+    spec: str, *, tiling: Tiling | None = None, squash_px: int | None = None
+) -> tuple[View, ...]:
     """The views that a text names, each once, the plain one first.
 
     Factors stand between commas and are multiplied; the alternatives of a factor stand between `|`,
     and looking plainly is always one of them unless the factor begins with `only:`. A number after
     `|` goes on with the setting before it: `hflip,scale=0.75|1` is {identity, hflip} x {0.75, 1}.
-    `tiling` cuts every view that does not say otherwise. Raises InputError for what is unknown or
-    cannot be.
+    `tiling` cuts, or `squash_px` squashes, every view that does not say otherwise. Raises
+    InputError for what is unknown or cannot be.
     """
     views: dict[View, None] = {}
+    usual = _Cut(tiling=tiling, squash_px=squash_px)
     for changes in product(*(_factor(text.strip(), tiling) for text in spec.split(","))):
-        views[_view(changes, tiling)] = None
+        views[_view(changes, usual)] = None
     return tuple(views)
 
 
@@ -66,26 +81,28 @@ def view_named(name: str) -> View:
     return view
 
 
-def _view(changes: tuple[_Change, ...], tiling: Tiling | None) -> View:
+def _view(changes: tuple[_Change, ...], usual: _Cut) -> View:
     symmetry = IDENTITY
     for change in changes:
         symmetry = symmetry.then(change.symmetry)
     scale = _single("scale", [c.scale for c in changes if c.scale is not None])
     brightness = _single("brightness", [c.brightness for c in changes if c.brightness is not None])
     contrast = _single("contrast", [c.contrast for c in changes if c.contrast is not None])
-    cut = _single("tile or whole", [c.cut for c in changes if c.cut is not None])
-    view = View(
+    cut = _single("tile, whole or squash", [c.cut for c in changes if c.cut is not None]) or usual
+    if cut.squash_px is not None and scale is not None and scale != 1:
+        reason = "a squashed image has no scale: name squash=N of another size"
+        raise InputError(reason, field="views", value=f"scale={scale:g}")
+    return View(
         symmetry=symmetry,
         scale=1.0 if scale is None else scale,
-        tiling=tiling,
+        tiling=cut.tiling,
+        whole_px=cut.whole_px,
+        squash_px=cut.squash_px,
         light=Light(
             brightness=1.0 if brightness is None else brightness,
             contrast=1.0 if contrast is None else contrast,
         ),
     )
-    if isinstance(cut, int):
-        return replace(view, tiling=None, whole_px=cut)
-    return view if cut is None else replace(view, tiling=cut)
 
 
 def _single(name: str, given: list[Setting]) -> Setting | None:
@@ -118,12 +135,18 @@ def _change(name: str, value: str, tiling: Tiling | None) -> _Change:
         return _Change(brightness=_light(name, value))
     if name == "contrast" and value:
         return _Change(contrast=_light(name, value))
-    if name == "tile" and value:
-        return _Change(cut=_tile(value, tiling))
-    if name == "whole":
-        return _Change(cut=_whole(value, tiling))
+    if name == "whole" or (name in _CUTS and value):
+        return _Change(cut=_cut(name, value, tiling))
     word = f"{name}={value}" if value else name
     raise InputError(f"unknown view; known: {', '.join(KNOWN)}", field="views", value=word)
+
+
+def _cut(name: str, value: str, tiling: Tiling | None) -> _Cut:
+    if name == "tile":
+        return _Cut(tiling=_tile(value, tiling))
+    if name == "whole":
+        return _Cut(whole_px=_whole(value, tiling))
+    return _Cut(squash_px=_squash(value))
 
 
 def _scale(value: str) -> float:
@@ -157,6 +180,14 @@ def _whole(value: str, tiling: Tiling | None) -> int:
     if tiling is None:
         raise InputError("whole needs tiles to be beside: give whole=N or a tile", field="views")
     return tiling.side_px
+
+
+def _squash(value: str) -> int:
+    pixels = _pixels("squash", value)
+    if not 1 <= pixels <= _LARGEST_SQUASH_PX:
+        reason = f"squash takes 1 to {_LARGEST_SQUASH_PX} pixels"
+        raise InputError(reason, field="views", value=value)
+    return pixels
 
 
 def _pixels(name: str, value: str) -> int:

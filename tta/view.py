@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -51,9 +52,7 @@ class Patch:
         left, top, right, bottom = self.crop
         pixels = image[:, top:bottom, left:right]
         if (self.width, self.height) != (right - left, bottom - top):
-            pixels = F.interpolate(
-                pixels[None], (self.height, self.width), mode="bilinear", antialias=True
-            )[0]
+            pixels = _resized(pixels, self.height, self.width)
         return self.symmetry.forward(self.light.forward(pixels))
 
     def boxes_back(self, xyxy: Array) -> Array:
@@ -83,17 +82,20 @@ class Patch:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Scale x symmetry x light x cutting; cut into tiles, or seen whole at `whole_px` at most."""
+    """Scale x symmetry x light x cutting: tiles, whole at `whole_px` at most, or squashed."""
 
     symmetry: Symmetry = IDENTITY
     scale: float = 1.0  # pixels of the patch a pixel of the image
     tiling: Tiling | None = None  # None: in one piece
     whole_px: int | None = None  # instead of tiles: downscaled to this longest side, then scaled
+    squash_px: int | None = None  # instead of tiles and scale: resized to a square of this side
     light: Light = PLAIN_LIGHT
 
     def __post_init__(self) -> None:
-        if self.whole_px is not None and self.tiling is not None:
-            raise ValueError("a view is either cut into tiles or whole")
+        if sum(cut is not None for cut in (self.tiling, self.whole_px, self.squash_px)) > 1:
+            raise ValueError("a view is either cut into tiles or whole or squashed")
+        if self.squash_px is not None and self.scale != 1:
+            raise ValueError("a squashed view has no scale")
 
     @property
     def name(self) -> str:
@@ -105,10 +107,22 @@ class View:
             parts.append(f"tile={self.tiling.side_px}:{self.tiling.overlap_px}")
         if self.whole_px is not None:
             parts.append(f"whole={self.whole_px}")
+        if self.squash_px is not None:
+            parts.append(f"squash={self.squash_px}")
         return ",".join(parts) or "identity"
 
     def patches(self, width: int, height: int) -> list[Patch]:
         """The patches of an image of this size in pixels, row by row; they cover all of it."""
+        if self.squash_px is not None:
+            return [
+                Patch(
+                    crop=(0, 0, width, height),
+                    width=self.squash_px,
+                    height=self.squash_px,
+                    symmetry=self.symmetry,
+                    light=self.light,
+                )
+            ]
         scale = self.scale
         if self.whole_px is not None and max(width, height) > self.whole_px * SLACK:
             scale *= self.whole_px / max(width, height)
@@ -124,6 +138,12 @@ class View:
             for y in spans(height, self.tiling)
             for x in spans(width, self.tiling)
         ]
+
+
+def _resized(pixels: Tensor, height: int, width: int) -> Tensor:
+    if height == width == 1:  # bytes to a single pixel: torch 2.14 fails
+        return pixels.float().mean((1, 2), keepdim=True).round().to(torch.uint8)
+    return F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
 
 
 def looks(views: Sequence[View], width: int, height: int) -> list[list[Patch]]:

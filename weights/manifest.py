@@ -30,10 +30,11 @@ class Manifest:
     backbone: str  # timm's name
     config: Mapping[str, Any]  # the detector's other settings
     classes: Classes
-    train_crop_px: int  # side of the square crops it was trained on
+    train_crop_px: int  # side of the squares it was trained on
     largest_object_px: float  # longer side of the largest training box
     mean: tuple[float, float, float]  # of the training images by channel (RGB), 0..255
     std: tuple[float, float, float]
+    input: str = "crops"  # what these showed: crops at native scale, or squash: whole images
     symmetry: str = "all"  # flips and turns of the training crops: all, mirror or none
     dtype: str = "float32"  # of the stored weights
     origin: str = "random weights"  # what training began from: a contest may forbid some
@@ -168,6 +169,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "largest_object_px": (lambda value: _is_number(value) and value >= 0, "a number from 0 up"),
     "mean": (_is_triple, "three numbers"),
     "std": (_is_triple, "three numbers"),
+    "input": (lambda value: value in ("crops", "squash"), "crops or squash"),
     "symmetry": (lambda value: value in ("all", "mirror", "none"), "all, mirror or none"),
     "dtype": (lambda value: value in DTYPES.values(), "a type of weights"),
     "origin": (_is_named, "text"),

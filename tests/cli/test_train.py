@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,14 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def status(*arguments: object) -> int:
+def call(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(["train", *map(str, arguments)])
+        main([*map(str, arguments)])
     return int(ended.value.code or 0)
+
+
+def status(*arguments: object) -> int:
+    return call("train", *arguments)
 
 
 def quick(photos: Path, out: Path) -> tuple[object, ...]:
@@ -85,6 +90,83 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
     assert f"smallobj train --resume --out {out}" in capsys.readouterr().err
 
 
+def test_a_model_of_squashed_images_is_trained_predicted_with_and_scored(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, run = tmp_path / "runs" / "a", tmp_path / "runs" / "a-tta.json"
+    squash = ("--input", "squash", "--optimizer", "adam", "--momentum", 0.937)
+    assert status(*quick(photos, out), *squash, "--steps", 4, "--folds", 4) == 0
+    assert "squashed to 64 px, half of the 18 training boxes are below 12.8 px" in (
+        capsys.readouterr().err
+    )
+    stored = tomllib.loads((out / "config.toml").read_text())
+    assert (stored["crops"]["input"], stored["momentum"]) == ("squash", 0.937)
+    validated = tomllib.loads(out.with_suffix(".run.toml").read_text())
+    assert validated["views"] == ["squash=64"]
+    predict = ("predict", out, photos, "--tta", "--device", "cpu", "--out", run)
+    assert call(*predict) == 0
+    assert "4 views: squash=64; hflip,squash=64; vflip,squash=64" in capsys.readouterr().err
+    assert call("evaluate", run, "--labels", photos) == 0
+    assert "a-tta" in capsys.readouterr().out
+    for arguments, told in (
+        (("--tile", 320), "field tile: was trained on whole images squashed to 64 px"),
+        (("--overlap", 32), "field overlap: was trained on whole images squashed to 64 px"),
+        (("--views", "scale=0.5"), "a squashed image has no scale"),
+        (("--views", "squash=0"), "squash takes 1 to 8192 pixels, got 0"),
+        (("--views", "squash=64,tile=64"), "tile, whole or squash stands in two factors"),
+    ):
+        other = tmp_path / "b.json"
+        assert call("predict", out, photos, "--out", other, *arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert told in line
+        assert not other.exists()
+
+
+def test_a_preset_stands_where_no_flag_is_given(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from smallobj.training import PRESETS, Preset
+
+    preset = Preset(
+        settings={"arch": "centernet", "size": "tiny", "batch": 2, "seed": 7},
+        crops={"input": "squash"},
+        sides=(70, 64),
+    )
+    monkeypatch.setitem(PRESETS, "mine", preset)
+    out = tmp_path / "a"
+    given = (
+        "--data",
+        photos,
+        "--out",
+        out,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--steps",
+        2,
+        "--batch",
+        3,
+    )
+    assert status("--preset", "mine", *given) == 0
+    stored = tomllib.loads((out / "config.toml").read_text())
+    assert [stored[name] for name in ("preset", "arch", "seed", "batch")] == [
+        "mine",
+        "centernet",
+        7,
+        3,
+    ]
+    assert stored["crops"]["crop"] == 64
+    assert status("--resume", "--out", out) == 0
+    capsys.readouterr()
+    assert status("--resume", "--out", out, "--preset", "baseline-300") == 2
+    assert "field preset: cannot change" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -98,6 +180,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
         (("--kind", "csv"), "unknown kind of labels"),
         (("--folds", 99), "fold"),
         (("--resume", "--overwrite"), "exclude each other"),
+        (("--preset", "baseline"), "field preset: unknown preset; known: baseline-300"),
+        (("--input", "tiles"), "field input: must be one of crops, squash, got tiles"),
+        (("--input", "squash", "--background", 0.5), "field background: is for crops"),
+        (("--input", "squash", "--crop", 70), "field crop: must be a multiple of"),
+        (("--momentum", 2), "field momentum: must lie in 0 to 0.999999, got 2"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(

@@ -11,7 +11,7 @@ from PIL import Image
 from smallobj.boxes import BoxTable, Classes, InputError
 from smallobj.detectors import Target, build_detector
 from smallobj.prediction import PredictConfig, choose_device, predict, stream
-from smallobj.tta import Tiling, View, parse_views
+from smallobj.tta import MERGES, Tiling, View, parse_views
 
 CLASSES = Classes.of(["red", "green"])
 SIZES = [(200, 150), (151, 97), (64, 64), (333, 40), (40, 310), (13, 13)]
@@ -65,6 +65,32 @@ def test_scaled_squares_come_back_to_half_a_pixel_of_the_patch(finder, picture, 
         table = predict(finder, [path], ["a"], classes=CLASSES, views=(View(scale=scale),))
         off = np.abs(rows(table, 0) - np.array(truth))
         assert off.max() <= 0.5 / scale + 1e-6
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("by", [(1, 1), (3, 2), (2, 5), (4, 1)])
+def test_squashed_squares_come_back_exactly(by, merge, finder, picture, tmp_path) -> None:
+    """Photographs so many times as wide and as high as what they are squashed to: no rounding."""
+    small, path = tmp_path / "small.png", tmp_path / "a.png"
+    truth = np.array(picture(small, 120, 120, seed=by[0]), float)
+    with Image.open(small) as image:
+        image.resize((120 * by[0], 120 * by[1]), Image.Resampling.NEAREST).save(path)
+    truth[:, 1:] *= by * 2
+    views = parse_views("flips,brightness=0.9", squash_px=120)
+    table = predict(finder, [path], ["a"], classes=CLASSES, views=views, merge=merge)
+    assert set(finder.batches) == {(8, 3, 120, 120)}
+    assert (rows(table, 0) == truth[np.lexsort(truth.T[::-1])]).all()
+    assert table.score == pytest.approx(0.8)
+
+
+def test_squashed_squares_come_back_to_half_a_pixel_of_the_patch(finder, picture, tmp_path) -> None:
+    for i, size in enumerate([(301, 203), (203, 301), (150, 640), (97, 31), (13, 13)]):
+        path = tmp_path / f"{i}.png"
+        truth = np.array(picture(path, *size, side=min(24, size[1] - 1)), float)
+        views = parse_views("d4", squash_px=157)  # patches are padded to 160
+        table = predict(finder, [path], ["a"], classes=CLASSES, views=views)
+        off = np.abs(rows(table, 0) - truth[np.lexsort(truth.T[::-1])])
+        assert (off[:, 1:] <= np.array([*size, *size]) / 157 / 2 + 1e-6).all()
 
 
 def test_batch_size_and_company_change_nothing(finder, picture, tmp_path) -> None:

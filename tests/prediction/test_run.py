@@ -273,6 +273,18 @@ def test_tiles_follow_the_model() -> None:
     assert views_of(MANIFEST, 8, spec="whole") == (View(tiling=tiling), View(whole_px=640))
 
 
+def test_a_model_of_squashed_images_sees_each_squashed() -> None:
+    squashed = replace(MANIFEST, input="squash")
+    assert views_of(squashed, 8) == (View(squash_px=64),)
+    names = [view.name for view in views_of(squashed, 8, spec=tta_spec(squashed))]
+    assert names == ["squash=64", "hflip,squash=64", "vflip,squash=64", "rot180,squash=64"]
+    by_hand = views_of(squashed, 8, spec="only:tile=50:10")
+    assert by_hand == (View(tiling=Tiling(side_px=50, overlap_px=10)),)
+    for tile, overlap in (("100", None), ("0", None), ("auto", 10)):
+        with pytest.raises(InputError, match="squashed to 64 px; --views only:tile=N tiles them"):
+            views_of(squashed, 8, tile=tile, overlap_px=overlap)
+
+
 @pytest.mark.parametrize(
     ("tile", "overlap", "reason"),
     [

@@ -40,6 +40,30 @@ def test_the_rate_is_the_same_before_and_after_the_length_is_known(quick: dict[s
         assert learning_rate(step, None, config) == learning_rate(step, 1000, config)
 
 
+def test_adam_of_the_baseline_decays_nothing(model: Detector, quick: dict[str, Any]) -> None:
+    config = TrainConfig.from_dict({**quick, "optimizer": "adam", "momentum": 0.937})
+    optimizer = make_optimizer(model, config)
+    assert type(optimizer) is torch.optim.Adam
+    for group in optimizer.param_groups:
+        assert group["lr"] == 1e-3
+        assert group["betas"] == (0.937, 0.999)
+        assert group["weight_decay"] == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"), [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_momentum_is_that_of_each_optimizer(
+    model: Detector, quick: dict[str, Any], optimizer: str, kind: type
+) -> None:
+    for momentum in (0.9, 0.5):
+        config = TrainConfig.from_dict({**quick, "optimizer": optimizer, "momentum": momentum})
+        made = make_optimizer(model, config)
+        assert type(made) is kind
+        group = made.param_groups[0]
+        assert momentum == (group["momentum"] if optimizer == "sgd" else group["betas"][0])
+
+
 def test_decay_is_for_what_multiplies(model: Detector, config: TrainConfig) -> None:
     decayed, plain = make_optimizer(model, config).param_groups
     assert decayed["weight_decay"] > 0

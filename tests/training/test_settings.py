@@ -22,7 +22,8 @@ def test_settings_come_back_from_toml(tmp_path: Path, config: TrainConfig) -> No
         ("batch", 0),
         ("lr", -1.0),
         ("metric", "f1"),
-        ("optimizer", "adam"),
+        ("optimizer", "adagrad"),
+        ("momentum", 1.0),
         ("precision", "fp8"),
         ("steps", "many"),
         ("epochs", 3.0),
@@ -43,6 +44,8 @@ def test_a_wrong_crop_setting_is_named(quick: dict[str, Any]) -> None:
         TrainConfig.from_dict({**quick, "crops": {"crop": 5}})
     with pytest.raises(InputError, match="field cropp: unknown setting"):
         TrainConfig.from_dict({**quick, "crops": {"cropp": 64}})
+    with pytest.raises(InputError, match="field input: must be one of crops, squash"):
+        TrainConfig.from_dict({**quick, "crops": {"input": "tiles"}})
 
 
 @pytest.mark.parametrize("name", ["data", "arch"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from smallobj.boxes import InputError
@@ -61,6 +62,27 @@ def test_a_run_learns_squares(finished: tuple[Path, TrainConfig]) -> None:
     assert lines(out, "validation")[-1]["map50"] > 0.3
     steps = lines(out, "step")
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
+
+
+def test_a_run_on_squashed_oblong_photographs_learns_squares(
+    tmp_path: Path, quick: dict[str, Any], own_photos: Path
+) -> None:
+    """Labels are shares of the sides, so that photographs twice as wide keep theirs."""
+    for path in own_photos.rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((192, 96), Image.Resampling.BILINEAR).save(path)
+    settings = {"data": str(own_photos), "optimizer": "adam", "lr": 4e-3, "batch": 8, "steps": 80}
+    crops = {"crop": 64, "input": "squash"}
+    config = TrainConfig.from_dict(
+        {**quick, **settings, "warmup_steps": 5, "validate_every": 40, "crops": crops}
+    )
+    result = train(config, tmp_path / "a")
+    assert result.manifest.scores["map50"] > 0.3
+    run = read_run(result.run)
+    assert run.info is not None
+    assert run.info.views == ("squash=64",)
+    wide = run.table.xyxy[run.table.score > 0.3]
+    assert np.median((wide[:, 2] - wide[:, 0]) / (wide[:, 3] - wide[:, 1])) == pytest.approx(2, 0.2)
 
 
 def test_the_files_of_a_run_fit_each_other(finished: tuple[Path, TrainConfig]) -> None:

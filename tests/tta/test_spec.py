@@ -30,6 +30,13 @@ def names(spec: str, tiling: Tiling | None = None) -> list[str]:
         ("flips", ["identity", "hflip", "vflip", "rot180"]),
         ("hflip|scale=2", ["identity", "hflip", "scale=2"]),
         ("whole=320", ["identity", "whole=320"]),
+        ("squash=300", ["identity", "squash=300"]),
+        (
+            "only:squash=300|320,hflip",
+            ["squash=300", "hflip,squash=300", "squash=320", "hflip,squash=320"],
+        ),
+        ("only:squash=300,scale=1", ["squash=300"]),
+        ("only:squash=300|tile=64:8|whole=90", ["squash=300", "tile=64:8", "whole=90"]),
         ("tile=100", ["identity", "tile=100:20"]),
         ("only:tile=100:30|200", ["tile=100:30", "tile=200:40"]),
         ("only:vflip,rot180", ["vflip", "hflip"]),
@@ -69,10 +76,27 @@ def test_tiles_combine_with_every_view() -> None:
     assert names("only:tile=320", TILES) == ["tile=320:64"]
 
 
+def test_squashed_is_what_a_view_is_that_does_not_say_otherwise() -> None:
+    views = parse_views("hflip,tile=100|whole=200|squash=400", squash_px=300)
+    assert [view.name for view in views] == [
+        "squash=300",
+        "tile=100:20",
+        "whole=200",
+        "squash=400",
+        "hflip,squash=300",
+        "hflip,tile=100:20",
+        "hflip,whole=200",
+        "hflip,squash=400",
+    ]
+    with pytest.raises(InputError, match=r"no scale: name squash=N .*got scale=0\.75"):
+        parse_views("scale=0.75|1", squash_px=300)
+
+
 @pytest.mark.parametrize(
     "spec",
     [
         "hflip",
+        "d4,squash=300,brightness=0.8",
         "flips,scale=0.75|1.5",
         "hflip,whole=300",
         "only:scale=2,only:tile=64:16",
@@ -118,6 +142,14 @@ def test_every_word_multiplies_with_tiles_and_none_is_lost() -> None:
         ("tile=ten", "whole number"),
         ("whole=0", "at least 1"),
         ("whole", "whole needs tiles"),
+        ("squash=0", "1 to 8192 pixels, got 0"),
+        ("squash=8193", "1 to 8192 pixels"),
+        ("squash=-3", "whole number of pixels"),
+        ("squash", "unknown view"),
+        ("squash=300,tile=64", "tile, whole or squash stands in two factors"),
+        ("whole=90,squash=300", "two factors"),
+        ("squash=300,scale=0.5", "a squashed image has no scale"),
+        ("scale=2,only:squash=300", "a squashed image has no scale"),
         ("[/red]\n", "unknown view"),
     ],
 )

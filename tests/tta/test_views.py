@@ -1,6 +1,7 @@
 """Views and patches: marked pixels, coverage, and boxes at tile edges."""
 
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from smallobj.boxes import InputError
 from smallobj.tta import SYMMETRIES, Light, Patch, Tiling, View, auto_tiling, distinct_looks, looks
 from smallobj.tta.tiling import spans
 
-SIZES = [(1, 1), (1, 7), (2, 3), (5, 5), (6, 4), (31, 17), (64, 48), (101, 40)]
+SIZES = [(1, 1), (1, 7), (2, 2), (2, 3), (5, 5), (6, 4), (31, 17), (64, 48), (101, 40)]
 
 
 def marked(width: int, height: int, x: int, y: int) -> torch.Tensor:
@@ -77,6 +78,53 @@ def test_a_pixel_comes_back_from_any_scale_to_half_a_pixel_of_the_patch(
         off_x, off_y = (back[:2] + back[2:]) / 2 - (x + 0.5, y + 0.5)
         assert abs(off_x) <= max(0.5, 0.5 / across) + 1e-9
         assert abs(off_y) <= max(0.5, 0.5 / down) + 1e-9
+
+
+@pytest.mark.parametrize("size", [*SIZES, (640, 3), (2, 333)])
+@pytest.mark.parametrize("name", SYMMETRIES)
+@pytest.mark.parametrize("side", [1, 7, 32, 150])
+def test_a_mark_comes_back_from_a_squashed_image_by_two_scales(
+    side: int, name: str, size: tuple[int, int]
+) -> None:
+    """The brightest cell of the patch, moved back, lies on the mark, to half a cell on each axis.
+
+    The mark is one and a half cells large, as a single pixel of a large image would be lost.
+    """
+    width, height = size
+    light = Light(brightness=0.9)
+    (patch,) = View(symmetry=SYMMETRIES[name], squash_px=side, light=light).patches(width, height)
+    assert patch.size == (side, side)
+    assert patch.scale == (side / width, side / height)
+    assert not any(patch.inner_edges)
+    cell = np.array([width / side, height / side])
+    mark = np.minimum(np.ceil(1.5 * cell).astype(int), size)
+    for share in ((0, 0), (1, 1), (0.3, 0.6), (1, 0)):
+        x, y = (int(s * free) for s, free in zip(share, size - mark, strict=True))
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        image[:, y : y + mark[1], x : x + mark[0]] = 255
+        seen = patch.forward(image)[0]
+        row, column = divmod(int(seen.flatten().argmax()), side)
+        back = patch.boxes_back(np.array([[column, row, column + 1.0, row + 1.0]]))[0]
+        assert back[2:] - back[:2] == pytest.approx(cell)
+        centre = (back[:2] + back[2:]) / 2
+        assert (centre >= (x, y) - cell / 2 - 1e-9).all()
+        assert (centre <= (x, y) + mark + cell / 2 + 1e-9).all()
+
+
+def test_squashed_back_from_a_whole_patch_is_the_whole_image() -> None:
+    for symmetry in SYMMETRIES.values():
+        (patch,) = View(symmetry=symmetry, squash_px=300).patches(2800, 2100)
+        assert patch.boxes_back(np.array([[0.0, 0, 300, 300]])).tolist() == [[0, 0, 2800, 2100]]
+    (patch,) = View(symmetry=SYMMETRIES["hflip"], squash_px=300).patches(600, 1500)
+    assert patch.boxes_back(np.array([[0.0, 0, 30, 60]])).tolist() == [[540, 0, 600, 300]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"whole_px": 64}, {"tiling": Tiling()}, {"scale": 0.5}], ids=str
+)
+def test_a_squashed_view_is_nothing_else(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="squashed"):
+        View(squash_px=300, **settings)
 
 
 def test_light_moves_pixels_from_middle_grey_then_makes_them_brighter() -> None:
@@ -217,6 +265,7 @@ def test_views_that_come_to_the_same_patches_count_once() -> None:
     small = distinct_looks((View(scale=2), *views, View()), 500, 400)
     assert list(small.values()) == [0, 1]
     assert len(looks((View(), View(light=Light(contrast=0.5))), 500, 400)) == 2
+    assert len(looks((View(), View(squash_px=300)), 300, 300)) == 1
 
 
 def test_scale_uses_the_rounded_size() -> None:

@@ -50,6 +50,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ("config", [1]),
         ("train_crop_px", 0),
         ("train_crop_px", 192.0),
+        ("input", "tiles"),
         ("largest_object_px", -1),
         ("largest_object_px", float("nan")),
         ("mean", (1.0, 2.0)),

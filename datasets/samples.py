@@ -1,0 +1,37 @@
+"""What a detector learns from: crops at native scale, or whole images squashed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from smallobj.boxes import BoxTable
+from smallobj.datasets.cache import ImageCache
+from smallobj.datasets.crops import Crop, CropConfig, Crops
+from smallobj.datasets.squash import Squashed
+
+
+class Samples(Protocol):
+    """Samples in epochs without end, each a function of (seed, epoch, index) alone."""
+
+    def __len__(self) -> int:
+        """Samples an epoch; 0 where there is nothing to learn."""
+        ...
+
+    def crop(self, epoch: int, index: int) -> Crop:
+        """Sample `index` of an epoch; raises InputError where its image cannot be read."""
+        ...
+
+
+def samples_of(
+    table: BoxTable,
+    paths: Sequence[Path],
+    config: CropConfig,
+    *,
+    seed: int,
+    cache: ImageCache,
+    pad: tuple[int, int, int],
+) -> Samples:
+    """The samples that `config.input` names; see `Crops` and `Squashed` for what they take."""
+    if config.input == "squash":
+        return Squashed(table, paths, config, seed=seed, cache=cache)
+    return Crops(table, paths, config, seed=seed, cache=cache, pad=pad)
