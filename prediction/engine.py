@@ -8,16 +8,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError, Source
 from smallobj.datasets import ImageSource
 from smallobj.detectors import Detector
 from smallobj.prediction.background import in_background
 from smallobj.prediction.device import PRECISIONS, autocast
-from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, feed
+from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, cut, feed
 from smallobj.tta import MERGES, Boxes, View, distinct_looks, gather, merge_candidates
 
 NMS_IOU = 0.5
+MERGE = "wbf"
 MAX_BOXES = 300
 CANDIDATES = "candidates"
 KEEPS = ("boxes", CANDIDATES)
@@ -31,7 +33,7 @@ class PredictConfig:
     views: tuple[View, ...] = (View(),)
     batch_size: int = 8  # patches a forward pass
     nms_iou: float = NMS_IOU  # of two boxes of a class that overlap more, one stays
-    merge: str = "wbf"  # how views become one answer, one of MERGES
+    merge: str = MERGE  # how views become one answer, one of MERGES
     keep: str = "boxes"  # one of KEEPS; candidates: before suppression and merging, uncapped
     max_boxes: int = MAX_BOXES  # best boxes kept an image
     precision: str = "auto"  # one of PRECISIONS; auto: bf16 on a GPU that has it, else fp32
@@ -75,7 +77,7 @@ def predict(
     device: str | torch.device | None = None,
     nms_iou: float = NMS_IOU,
     max_boxes: int = MAX_BOXES,
-    merge: str = "wbf",
+    merge: str = MERGE,
     keep: str = "boxes",
     precision: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -152,18 +154,33 @@ def stream(
 
     Images come about in their order. Close the generator (or exhaust it) to stop its threads.
     """
-    device = detector.mean.device
-    feeding = Feeding(
+    return _stream(detector, feed(paths, _feeding(detector, config)), config)
+
+
+def stream_images(
+    detector: Detector, images: Sequence[Tensor], config: PredictConfig
+) -> Iterator[Seen]:
+    """As `stream`, of upright images [3, H, W] uint8 that are in memory."""
+    return _stream(detector, cut(enumerate(images), _feeding(detector, config)), config)
+
+
+def _feeding(detector: Detector, config: PredictConfig) -> Feeding:
+    return Feeding(
         views=config.views,
         batch_size=config.batch_size,
         stride=detector.stride,
         neutral=neutral_colour(detector),
-        pinned=device.type == "cuda",
+        pinned=detector.mean.device.type == "cuda",
         max_megapixels=config.max_megapixels,
     )
-    precision = autocast(device, config.precision)
+
+
+def _stream(
+    detector: Detector, parts: Iterator[Opened | Failed | Batch], config: PredictConfig
+) -> Iterator[Seen]:
+    precision = autocast(detector.mean.device, config.precision)
     open_images: dict[int, _Open] = {}
-    events = in_background(feed(paths, feeding), ahead=_BATCHES_AHEAD)
+    events = in_background(parts, ahead=_BATCHES_AHEAD)
     with _evaluating(detector):
         try:
             for event in events:

@@ -70,6 +70,13 @@ class _Waiting(NamedTuple):
 
 def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Failed | Batch]:
     """What the images at `paths` come to, in one order for one list of images and settings."""
+    return cut(_decoded(paths, feeding.max_megapixels), feeding)
+
+
+def cut(
+    images: Iterable[tuple[int, Tensor | InputError]], feeding: Feeding
+) -> Iterator[Opened | Failed | Batch]:
+    """As `feed`, of images [3, H, W] uint8 in memory, or why one is not, with their numbers."""
     buckets: dict[tuple[int, int], list[_Waiting]] = {}
     left: dict[int, int] = {}  # patches of an open image that are not in a batch yet
     pixels: dict[int, int] = {}
@@ -82,7 +89,7 @@ def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Fa
                 del left[place.image], pixels[place.image]
         return _batch(waiting, size, feeding)
 
-    for index, image in _decoded(paths, feeding.max_megapixels):
+    for index, image in images:
         if isinstance(image, InputError):
             yield Failed(index, image)
             continue
