@@ -4,6 +4,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from smallobj.cli.scored import tell
+
 Value = TypeVar("Value")
 
 VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternatives, and looking
@@ -11,6 +13,13 @@ plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1
 {plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
 antitranspose; the sets flips, rotations, d4; scale=S; brightness=F, contrast=F; tile=N,
 tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N."""
+BatchOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        help="Patches in each forward pass; auto: as many as pay. Halved where memory is short.",
+    ),
+]
 _MOST_TOLD = 20  # images left out that are named on the terminal
 
 
@@ -54,7 +63,7 @@ def predict(
         int | None,
         typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Patches in each forward pass.")] = 8,
+    batch: BatchOption = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[
@@ -182,7 +191,7 @@ def predict(
         )
     config = PredictConfig(
         views=looks,
-        batch_size=batch,
+        batch_size=batch_of(batch),
         nms_iou=_or(nms_iou, NMS_IOU),
         merge=_or(merge, MERGE),
         keep=keep,
@@ -205,7 +214,14 @@ def predict(
                 progress.update(task, completed=completed)
 
             summary = predict_run(
-                detector, manifest, files, out, config, max_bad=max_bad, on_progress=show
+                detector,
+                manifest,
+                files,
+                out,
+                config,
+                max_bad=max_bad,
+                on_progress=show,
+                on_note=lambda note: tell([note]),
             )
     except KeyboardInterrupt:
         typer.echo(
@@ -234,6 +250,17 @@ def predict(
             err=True,
         )
         raise typer.Exit(1)
+
+
+def batch_of(given: str) -> int | None:
+    """Patches in each forward pass as --batch says; None: auto."""
+    from smallobj.boxes import InputError
+
+    if given == "auto":
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 7):
+        raise InputError("auto or a number of patches is wanted", field="batch", value=given)
+    return int(given)
 
 
 def _or(given: Value | None, default: Value) -> Value:

@@ -10,7 +10,7 @@ from smallobj.cli.label_options import (
     OriginOption,
     SplitOption,
 )
-from smallobj.cli.predict import VIEWS_HELP
+from smallobj.cli.predict import VIEWS_HELP, BatchOption, batch_of
 from smallobj.cli.scored import tell
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def search(
     seed: Annotated[
         int, typer.Option(min=0, help="Decides how images are dealt and drawn at random.")
     ] = 0,
-    batch: Annotated[int, typer.Option(help="Patches in each forward pass.")] = 8,
+    batch: BatchOption = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[
@@ -167,7 +167,7 @@ def search(
         tile=tile,
         overlap_px=overlap,
         candidates=candidates,
-        batch_size=batch,
+        batch_size=batch_of(batch),
         device=device,
         precision=precision,
         threads=threads,

@@ -12,6 +12,7 @@ from torch import Tensor
 from smallobj.boxes import InputError
 from smallobj.boxes.compiled import cpu_count
 from smallobj.datasets import ImageSource, image_size, read_image
+from smallobj.prediction.batching import BatchSizes
 from smallobj.tta import Patch, View, looks
 
 _MOST_DECODERS = 8
@@ -55,7 +56,7 @@ class Feeding:
     """How images become batches."""
 
     views: tuple[View, ...]
-    batch_size: int = 8  # patches
+    batches: BatchSizes  # how many patches
     stride: int = 32  # padded sizes are multiples of this, in pixels
     neutral: tuple[int, int, int] = (114, 114, 114)  # RGB of the padding
     pinned: bool = False  # batches in page-locked memory, for a GPU
@@ -100,9 +101,9 @@ def cut(
         for waiting in _patches(index, image, views):
             size = _padded(waiting.patch, feeding.stride)
             buckets.setdefault(size, []).append(waiting)
-            if len(buckets[size]) == feeding.batch_size:
+            if len(buckets[size]) >= feeding.batches.of(size):
                 yield batch(size)
-        while len(left) > 2 * feeding.batch_size or sum(pixels.values()) > _OPEN_PIXELS:
+        while len(left) > 2 * feeding.batches.largest or sum(pixels.values()) > _OPEN_PIXELS:
             yield batch(_oldest(buckets))
     while buckets:
         yield batch(_oldest(buckets))

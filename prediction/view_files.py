@@ -44,7 +44,7 @@ class ViewRequest:
     tile: str | None = None  # as in views_of; None: auto
     overlap_px: int | None = None
     candidates: Path | None = None  # predicted before; None: they are predicted
-    batch_size: int = 8
+    batch_size: int | None = None  # patches a forward pass; None: found while predicting
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None  # of the CPU; None: as many as torch uses
@@ -92,7 +92,13 @@ def search_view_files(
                 tell = _named(on_progress, "predicting")
                 wanted = replace(config, views=views, keep=CANDIDATES)
                 predict_candidates(
-                    detector, manifest, files, request.kept, wanted, on_progress=tell
+                    detector,
+                    manifest,
+                    files,
+                    request.kept,
+                    wanted,
+                    on_progress=tell,
+                    on_note=on_note,
                 )
         pool = read_pool(request.kept, manifest, request.labels, views)
         for note in pool.notes:

@@ -84,6 +84,7 @@ def predict_candidates(
     config: PredictConfig,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> None:
     """Predict candidates, as the config says, into `out`, a Parquet file.
 
