@@ -74,6 +74,8 @@ def _curve(search: "ViewSearch") -> "Table":
             *gain,
             f"{step.seconds:.3f}",
         )
+    table.caption = "seconds: every view timed by itself on images in memory, without reading files"
+    table.caption_justify = "left"
     return table
 
 

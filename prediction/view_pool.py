@@ -16,6 +16,7 @@ from smallobj.prediction.candidates import KeptViews
 from smallobj.prediction.engine import PredictConfig
 from smallobj.prediction.inputs import ImageFiles
 from smallobj.prediction.names import printable
+from smallobj.prediction.onnx_model import is_onnx
 from smallobj.prediction.run import predict_run
 from smallobj.prediction.writing import skipped_path
 from smallobj.tta import View, view_named
@@ -107,7 +108,7 @@ def is_current(
         info = read_run_info(run_info_path(candidates))
         about = open_parquet(candidates).about
         made = candidates.stat().st_mtime_ns
-        weights = run_folder(model) / WEIGHTS if model.is_dir() else model
+        weights = model if is_onnx(model) else run_folder(model) / WEIGHTS
         newest = max(Path(str(one)).stat().st_mtime_ns for one in (weights, *files.paths))
     except (InputError, OSError):
         return False

@@ -186,6 +186,13 @@ def doubled(table: BoxTable) -> BoxTable:
     )
 
 
+def test_images_of_a_group_stay_together() -> None:
+    groups = [str(image // 4) for image in range(IMAGES)]
+    fold = search(GOOD, ViewPlan(groups=groups, folds=3)).fold.reshape(-1, 4)
+    assert (fold == fold[:, :1]).all()
+    assert set(fold[:, 0]) == {0, 1, 2}
+
+
 def test_limits_hold_and_the_pool_is_kept_to() -> None:
     assert len(search(GOOD, ViewPlan(max_views=2)).chosen) == 2
     assert len(search(GOOD, ViewPlan(max_seconds=2.5)).chosen) == 2
