@@ -17,6 +17,7 @@ from smallobj.cli.runs import runs_app
 from smallobj.cli.show import show
 from smallobj.cli.train import train
 from smallobj.cli.tune import tune
+from smallobj.cli.views import views_app
 from smallobj.cli.weights import weights_app
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(demo)
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+app.add_typer(views_app, name="views")
 app.add_typer(weights_app, name="weights")
 app.command()(detectors)
 app.command()(train)

@@ -1,7 +1,12 @@
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+from smallobj.cli.scored import tell
+
+Value = TypeVar("Value")
 
 VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternatives, and looking
 plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1 is
@@ -9,6 +14,13 @@ plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1
 antitranspose; the sets flips, rotations, d4; scale=S; brightness=F, contrast=F; tile=N,
 tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N; squash=N (the whole image, N x N
 pixels whatever its shape)."""
+BatchOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        help="Patches in each forward pass; auto: as many as pay. Halved where memory is short.",
+    ),
+]
 _MOST_TOLD = 20  # images left out that are named on the terminal
 
 
@@ -43,29 +55,43 @@ def predict(
     ] = False,
     views: Annotated[str | None, typer.Option(metavar="SPEC", help=VIEWS_HELP)] = None,
     tile: Annotated[
-        str, typer.Option(metavar="auto|N|0", help="Side of the tiles in pixels; 0: none.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            metavar="auto|N|0", help="Side of the tiles in pixels; 0: none.", show_default="auto"
+        ),
+    ] = None,
     overlap: Annotated[
         int | None,
         typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Patches in each forward pass.")] = 8,
+    batch: BatchOption = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all")
     ] = None,
     nms_iou: Annotated[
-        float, typer.Option(help="Of two boxes of a class that overlap more, one stays.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Of two boxes of a class that overlap more, one stays.", show_default="0.5"
+        ),
+    ] = None,
     merge: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="wbf|nms|nmw",
             help="How views become one answer: the weighted mean, scored by how many of the views"
             " that could see an object found it; the best box; the mean weighted by overlap.",
+            show_default="wbf",
         ),
-    ] = "wbf",
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recipe that `smallobj views search` wrote for this model: it says the views,"
+            " their tiles, --nms-iou and --merge."
+        ),
+    ] = None,
     keep: Annotated[
         str,
         typer.Option(
@@ -103,6 +129,8 @@ def predict(
 
     Example: smallobj predict runs/centernet val --tta --keep candidates --out runs/val.parquet
 
+    Example: smallobj predict runs/centernet photos --recipe views.toml --out runs/test.json
+
     Example: find photos -name 'a*.png' | smallobj predict runs/centernet - --out runs/test.json
     """
     from rich.console import Console
@@ -116,7 +144,10 @@ def predict(
 
     from smallobj.boxes import InputError
     from smallobj.prediction import (
+        AUTO,
         KEEPS,
+        MERGE,
+        NMS_IOU,
         PredictConfig,
         check_out,
         escaped,
@@ -125,12 +156,24 @@ def predict(
         open_model,
         predict_run,
         printable,
+        read_view_recipe,
         skipped_path,
         threads_of,
         tta_spec,
         views_of,
     )
 
+    if recipe is not None:
+        _say_nothing_twice(
+            {
+                "views": views,
+                "tta": tta or None,
+                "tile": tile,
+                "overlap": overlap,
+                "nms_iou": nms_iou,
+                "merge": merge,
+            }
+        )
     if tta and views is not None:
         raise InputError("--tta and --views exclude each other", field="views", value=views)
     if split is not None and len(images) > 1:
@@ -140,14 +183,19 @@ def predict(
     check_out(out, keep)
     files = find_images(*images) if split is None else find_part(images[0], split)
     detector, manifest = open_model(run, device=device, precision=precision, threads=threads)
-    plain = "identity" if views is None else views
-    spec = tta_spec(manifest) if tta else plain
-    looks = views_of(manifest, detector.stride, spec=spec, tile=tile, overlap_px=overlap)
+    if recipe is not None:
+        chosen = read_view_recipe(recipe, model=manifest.id)
+        looks, nms_iou, merge = chosen.views, chosen.nms_iou, chosen.merge
+    else:
+        spec = tta_spec(manifest) if tta else _or(views, "identity")
+        looks = views_of(
+            manifest, detector.stride, spec=spec, tile=_or(tile, AUTO), overlap_px=overlap
+        )
     config = PredictConfig(
         views=looks,
-        batch_size=batch,
-        nms_iou=nms_iou,
-        merge=merge,
+        batch_size=batch_of(batch),
+        nms_iou=_or(nms_iou, NMS_IOU),
+        merge=_or(merge, MERGE),
         keep=keep,
         max_boxes=max_boxes,
         precision=precision,
@@ -168,7 +216,14 @@ def predict(
                 progress.update(task, completed=completed)
 
             summary = predict_run(
-                detector, manifest, files, out, config, max_bad=max_bad, on_progress=show
+                detector,
+                manifest,
+                files,
+                out,
+                config,
+                max_bad=max_bad,
+                on_progress=show,
+                on_note=lambda note: tell([note]),
             )
     except KeyboardInterrupt:
         typer.echo(
@@ -197,3 +252,28 @@ def predict(
             err=True,
         )
         raise typer.Exit(1)
+
+
+def batch_of(given: str) -> int | None:
+    """Patches in each forward pass as --batch says; None: auto."""
+    from smallobj.boxes import InputError
+
+    if given == "auto":
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) < 7):
+        raise InputError("auto or a number of patches is wanted", field="batch", value=given)
+    return int(given)
+
+
+def _or(given: Value | None, default: Value) -> Value:
+    return default if given is None else given
+
+
+def _say_nothing_twice(given: Mapping[str, object]) -> None:
+    """Raise InputError for an option that was given though the recipe says it."""
+    from smallobj.boxes import InputError
+
+    for name, value in given.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"--recipe says what {option} says", field=name, value=value)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable
-from smallobj.ensemble.candidates import Candidate
 from smallobj.ensemble.folds import Fits
-from smallobj.ensemble.learner import Learner
 from smallobj.evaluation import (
     EVERY_AREA,
     AreaRange,
@@ -21,6 +21,9 @@ from smallobj.evaluation import (
     thresholds_of,
 )
 from smallobj.formats import split_folds
+
+# what a fit chooses, something hashable
+Choice = TypeVar("Choice", contravariant=True)  # noqa: PLC0105 - as in every signature here
 
 SMALL_PX = 32
 _SMALL = AreaRange(f"<{SMALL_PX} px", 0.0, float(SMALL_PX**2))
@@ -80,18 +83,27 @@ class Judged:
             return "the gain is too small to be told from chance"
         loses = before.small.share_above(self.small) >= _SURE
         if loses and self.small.mean < single.small.mean:
-            return f"loses objects under {SMALL_PX} px that the best run finds"
+            return f"loses objects under {SMALL_PX} px"
         return ""
 
 
-class Judge:
+class Fuser(Protocol[Choice]):
+    """Makes boxes as a choice says."""
+
+    def fused(
+        self, candidate: Choice, fit: int, index: NDArray[np.int64] | None = None, /
+    ) -> BoxTable:
+        """Images at `index` [K], or all, with what the fit learnt; no more boxes than count."""
+
+
+class Judge(Generic[Choice]):
     """Fuses held-out folds as their fits chose, and scores them; remembers what it has scored."""
 
     def __init__(
         self,
         truth: BoxTable,
         fits: Fits,
-        learner: Learner,
+        learner: Fuser[Choice],
         *,
         metric: str,
         seed: int,
@@ -101,9 +113,9 @@ class Judge:
         self._levels, self._seed, self._samples = thresholds_of(metric), seed, samples
         self._index = [np.flatnonzero(fits.held_out(fit)) for fit in range(len(fits))]
         self._truth = [prepare_truth(truth.take_images(index)) for index in self._index]
-        self._known: dict[tuple[Candidate, int], list[tuple[float, Array]]] = {}
+        self._known: dict[tuple[Choice, int], list[tuple[float, Array]]] = {}
 
-    def judge(self, chosen: Sequence[Candidate]) -> Judged:
+    def judge(self, chosen: Sequence[Choice]) -> Judged:
         """Judge one choice a fit, [1 + F]; that of all images has nothing to be judged on."""
         found = [self._fold(candidate, fit) for fit, candidate in enumerate(chosen) if fit]
         every, small = (
@@ -115,7 +127,7 @@ class Judge:
         )
         return Judged(every=every, small=small)
 
-    def _fold(self, candidate: Candidate, fit: int) -> list[tuple[float, Array]]:
+    def _fold(self, candidate: Choice, fit: int) -> list[tuple[float, Array]]:
         key = (candidate, fit)
         if key not in self._known:
             fused = self._learner.fused(candidate, fit, self._index[fit])

@@ -72,6 +72,9 @@ def _model(recipe: Recipe, place: int) -> dict[str, Any]:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; raises InputError with file, field and value where it is at fault."""
     content = _content(path)
+    if content.get("kind") == "views":
+        reason = "is a recipe of views, which smallobj predict --recipe takes"
+        raise InputError(reason, file=path)
     version = content.get("version", 1)
     if version not in {1, VERSION} or isinstance(version, bool):
         raise InputError(f"known: 1 and {VERSION}", file=path, field="version", value=version)

@@ -1,11 +1,12 @@
 """The engine: images decoded, cut, batched, run and merged; runs that grow on disk."""
 
-from smallobj.prediction.candidates import merge_kept
+from smallobj.prediction.candidates import KeptViews, merge_kept
 from smallobj.prediction.device import PRECISIONS, autocast, choose_device, choose_precision
 from smallobj.prediction.engine import (
     CANDIDATES,
     KEEPS,
     MAX_BOXES,
+    MERGE,
     NMS_IOU,
     PredictConfig,
     Seen,
@@ -18,22 +19,39 @@ from smallobj.prediction.latency import threads_of
 from smallobj.prediction.names import escaped, one_line, printable
 from smallobj.prediction.opening import open_model
 from smallobj.prediction.part import part_path
-from smallobj.prediction.run import Summary, check_out, predict_run, tta_spec, views_of
+from smallobj.prediction.run import AUTO, Summary, check_out, predict_run, tta_spec, views_of
 from smallobj.prediction.segment import ClassTile, class_tiles
+from smallobj.prediction.view_files import FoundViews, ViewRequest, search_view_files
+from smallobj.prediction.view_pool import plain_place, pool_spec, read_pool
+from smallobj.prediction.view_recipe import ViewRecipe, read_view_recipe, write_view_recipe
+from smallobj.prediction.view_result import ViewChoice, ViewSearch, ViewStep
+from smallobj.prediction.view_search import ViewPlan, search_views
+from smallobj.prediction.view_times import ViewCosts, time_views
 from smallobj.prediction.writing import skipped_path
 
 __all__ = [
+    "AUTO",
     "CANDIDATES",
     "KEEPS",
     "MAX_BOXES",
+    "MERGE",
     "NMS_IOU",
     "PRECISIONS",
     "ClassTile",
+    "FoundViews",
     "ImageFiles",
+    "KeptViews",
     "PredictConfig",
     "Seen",
     "Skipped",
     "Summary",
+    "ViewChoice",
+    "ViewCosts",
+    "ViewPlan",
+    "ViewRecipe",
+    "ViewRequest",
+    "ViewSearch",
+    "ViewStep",
     "as_table",
     "autocast",
     "check_out",
@@ -47,12 +65,20 @@ __all__ = [
     "one_line",
     "open_model",
     "part_path",
+    "plain_place",
+    "pool_spec",
     "predict",
     "predict_run",
     "printable",
+    "read_pool",
+    "read_view_recipe",
+    "search_view_files",
+    "search_views",
     "skipped_path",
     "stream",
     "threads_of",
+    "time_views",
     "tta_spec",
     "views_of",
+    "write_view_recipe",
 ]

@@ -1,23 +1,27 @@
 """The engine: batches through the detector, boxes back on their images, merged as they come."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError, Source
 from smallobj.datasets import ImageSource
 from smallobj.detectors import Detector
 from smallobj.prediction.background import in_background
+from smallobj.prediction.batching import BatchSizes
 from smallobj.prediction.device import PRECISIONS, autocast
-from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, feed
+from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, cut, feed
+from smallobj.prediction.forward import Forward
 from smallobj.tta import MERGES, Boxes, View, distinct_looks, gather, merge_candidates
 
 NMS_IOU = 0.5
+MERGE = "wbf"
 MAX_BOXES = 300
 CANDIDATES = "candidates"
 KEEPS = ("boxes", CANDIDATES)
@@ -29,9 +33,9 @@ class PredictConfig:
     """How images are looked at and what is kept. Raises InputError naming the field."""
 
     views: tuple[View, ...] = (View(),)
-    batch_size: int = 8  # patches a forward pass
+    batch_size: int | None = None  # patches a forward pass; None: found while predicting
     nms_iou: float = NMS_IOU  # of two boxes of a class that overlap more, one stays
-    merge: str = "wbf"  # how views become one answer, one of MERGES
+    merge: str = MERGE  # how views become one answer, one of MERGES
     keep: str = "boxes"  # one of KEEPS; candidates: before suppression and merging, uncapped
     max_boxes: int = MAX_BOXES  # best boxes kept an image
     precision: str = "auto"  # one of PRECISIONS; auto: bf16 on a GPU that has it, else fp32
@@ -41,8 +45,9 @@ class PredictConfig:
         if not self.views:
             raise InputError("at least one view is needed", field="views")
         for name in ("batch_size", "max_boxes"):
-            if getattr(self, name) < 1:
-                raise InputError("must be at least 1", field=name, value=getattr(self, name))
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError("must be at least 1", field=name, value=value)
         if not 0 < self.nms_iou <= 1:
             raise InputError("must lie in 0 to 1", field="nms_iou", value=self.nms_iou)
         if not self.max_megapixels > 0:
@@ -71,11 +76,11 @@ def predict(
     *,
     classes: Classes,
     views: Sequence[View] = (View(),),
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     nms_iou: float = NMS_IOU,
     max_boxes: int = MAX_BOXES,
-    merge: str = "wbf",
+    merge: str = MERGE,
     keep: str = "boxes",
     precision: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
@@ -146,24 +151,53 @@ def _sources(found: Sequence[Seen]) -> NDArray[np.int32]:
 
 
 def stream(
-    detector: Detector, paths: Iterable[ImageSource], config: PredictConfig
+    detector: Detector,
+    paths: Iterable[ImageSource],
+    config: PredictConfig,
+    *,
+    on_note: Callable[[str], None] | None = None,
 ) -> Iterator[Seen]:
     """What is found in each image, as soon as all its patches were seen; memory stays flat.
 
     Images come about in their order. Close the generator (or exhaust it) to stop its threads.
+    A batch for which memory does not suffice is halved, and so are those after it; on_note is told
+    so once. Raises InputError where memory does not suffice for a single patch.
     """
-    device = detector.mean.device
-    feeding = Feeding(
+    feeding = _feeding(detector, config)
+    return _stream(detector, feed(paths, feeding), config, feeding.batches, on_note)
+
+
+def stream_images(
+    detector: Detector, images: Sequence[Tensor], config: PredictConfig
+) -> Iterator[Seen]:
+    """As `stream`, of upright images [3, H, W] uint8 that are in memory."""
+    feeding = _feeding(detector, config)
+    return _stream(detector, cut(enumerate(images), feeding), config, feeding.batches)
+
+
+def _feeding(detector: Detector, config: PredictConfig) -> Feeding:
+    gpu = detector.mean.device.type == "cuda"
+    return Feeding(
         views=config.views,
-        batch_size=config.batch_size,
+        batches=BatchSizes(config.batch_size, gpu=gpu),
         stride=detector.stride,
         neutral=neutral_colour(detector),
-        pinned=device.type == "cuda",
+        pinned=gpu,
         max_megapixels=config.max_megapixels,
     )
-    precision = autocast(device, config.precision)
+
+
+def _stream(
+    detector: Detector,
+    parts: Iterator[Opened | Failed | Batch],
+    config: PredictConfig,
+    batches: BatchSizes,
+    on_note: Callable[[str], None] | None = None,
+) -> Iterator[Seen]:
+    precision = autocast(detector.mean.device, config.precision)
+    forward = Forward(detector, batches, precision, on_note)
     open_images: dict[int, _Open] = {}
-    events = in_background(feed(paths, feeding), ahead=_BATCHES_AHEAD)
+    events = in_background(parts, ahead=_BATCHES_AHEAD)
     with evaluating(detector):
         try:
             for event in events:
@@ -172,7 +206,7 @@ def stream(
                 elif isinstance(event, Opened):
                     open_images[event.image] = _Open(event)
                 else:
-                    yield from _take(event, _run(detector, event, precision), open_images, config)
+                    yield from _take(event, forward(event.images), open_images, config)
         finally:
             events.close()  # type: ignore[attr-defined]  # it is a generator
     assert not open_images
@@ -211,27 +245,6 @@ def _take(
         image.left -= 1
         if not image.left:
             yield open_images.pop(place.image).seen(config)
-
-
-def _run(
-    detector: Detector, batch: Batch, precision: AbstractContextManager[object]
-) -> list[Boxes]:
-    with torch.inference_mode():
-        images = batch.images.to(detector.mean.device, non_blocking=True)
-        with precision:
-            raw = detector(images)
-        height, width = batch.images.shape[2:]
-        candidates = detector.decode(raw, (height, width))
-        counts = [len(c.score) for c in candidates]
-        # one transfer a batch: each one waits for the device
-        xyxy, score, label = (
-            torch.cat(column).double() for column in zip(*candidates, strict=True)
-        )
-        rows = torch.column_stack([xyxy, score, label]).cpu().numpy()
-    return [
-        Boxes(part[:, :4], part[:, 4].copy(), part[:, 5].astype(np.int32))
-        for part in np.split(rows, np.cumsum(counts)[:-1])
-    ]
 
 
 def neutral_colour(detector: Detector) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from smallobj.boxes import InputError
 from smallobj.boxes.compiled import cpu_count
 from smallobj.datasets import ImageSource, image_size, read_image
+from smallobj.prediction.batching import BatchSizes
 from smallobj.tta import Patch, View, looks
 
 _MOST_DECODERS = 8
@@ -55,7 +56,7 @@ class Feeding:
     """How images become batches."""
 
     views: tuple[View, ...]
-    batch_size: int = 8  # patches
+    batches: BatchSizes  # how many patches
     stride: int = 32  # padded sizes are multiples of this, in pixels
     neutral: tuple[int, int, int] = (114, 114, 114)  # RGB of the padding
     pinned: bool = False  # batches in page-locked memory, for a GPU
@@ -70,6 +71,13 @@ class _Waiting(NamedTuple):
 
 def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Failed | Batch]:
     """What the images at `paths` come to, in one order for one list of images and settings."""
+    return cut(_decoded(paths, feeding.max_megapixels), feeding)
+
+
+def cut(
+    images: Iterable[tuple[int, Tensor | InputError]], feeding: Feeding
+) -> Iterator[Opened | Failed | Batch]:
+    """As `feed`, of images [3, H, W] uint8 in memory, or why one is not, with their numbers."""
     buckets: dict[tuple[int, int], list[_Waiting]] = {}
     left: dict[int, int] = {}  # patches of an open image that are not in a batch yet
     pixels: dict[int, int] = {}
@@ -82,7 +90,7 @@ def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Fa
                 del left[place.image], pixels[place.image]
         return _batch(waiting, size, feeding)
 
-    for index, image in _decoded(paths, feeding.max_megapixels):
+    for index, image in images:
         if isinstance(image, InputError):
             yield Failed(index, image)
             continue
@@ -93,9 +101,9 @@ def feed(paths: Iterable[ImageSource], feeding: Feeding) -> Iterator[Opened | Fa
         for waiting in _patches(index, image, views):
             size = _padded(waiting.patch, feeding.stride)
             buckets.setdefault(size, []).append(waiting)
-            if len(buckets[size]) == feeding.batch_size:
+            if len(buckets[size]) >= feeding.batches.of(size):
                 yield batch(size)
-        while len(left) > 2 * feeding.batch_size or sum(pixels.values()) > _OPEN_PIXELS:
+        while len(left) > 2 * feeding.batches.largest or sum(pixels.values()) > _OPEN_PIXELS:
             yield batch(_oldest(buckets))
     while buckets:
         yield batch(_oldest(buckets))

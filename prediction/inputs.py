@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import InputError
 from smallobj.datasets import ZipArchive, ZipMember
-from smallobj.formats import read_labels
+from smallobj.formats import Labels, read_labels
 from smallobj.formats.image_files import IMAGE_ENDINGS
 from smallobj.formats.image_ids import natural_key, normal_id
 from smallobj.prediction.names import id_fault, one_line, printable
@@ -101,11 +101,16 @@ def find_part(data: str | Path, split: str) -> ImageFiles:
     Raises InputError where the data set has no such part, or an image is missing.
     """
     labels = read_labels(Path(data), split=split)
-    ids = labels.table.images.ids
-    if not ids:
+    if not labels.table.images.ids:
         raise InputError("no images in this part", file=data, field="split", value=split)
+    return labelled_images(labels)
+
+
+def labelled_images(labels: Labels) -> ImageFiles:
+    """The images of labels under the ids that these use; InputError where one is missing."""
+    ids = labels.table.images.ids
     names = [os.path.abspath(path) for path in labels.paths]
-    root = labels.root or Path(data)
+    root = labels.root or labels.path
     return ImageFiles(
         root=root, ids=tuple(ids), paths=Paths([root], np.zeros(len(ids), np.int32), names)
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from smallobj.boxes import InputError
 from smallobj.datasets import ImageSource
 from smallobj.detectors import Detector
+from smallobj.prediction.batching import out_of_memory
 from smallobj.prediction.device import autocast, choose_precision
 from smallobj.prediction.engine import PredictConfig, stream
 from smallobj.prediction.latency import Latency, measure_latency, threads_of
@@ -177,18 +178,12 @@ def _point(
             detector, images, precision=precision, warm_up=config.warm_up, repeats=config.repeats
         )
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         reason = "memory does not suffice: try smaller batches or sizes"
         raise InputError(reason, field="batch and size", value=f"{batch} x {side} px") from error
     peak = torch.cuda.max_memory_allocated(device) if cuda else None
     return Point(batch, side, traffic, latency, peak)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(error)  # a CPU's is a plain RuntimeError
 
 
 def measure_end_to_end(

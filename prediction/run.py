@@ -119,6 +119,7 @@ def predict_run(
     *,
     max_bad: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Summary:
     """Predict images and write them as the run `out`, NAME.json with NAME.run.toml.
 
@@ -129,7 +130,8 @@ def predict_run(
     NAME.skipped.tsv; the others are written. Where more than `max_bad` are, the summary says
     `too_many`, and the part file stays, so that the same call tries only those again. Where none
     could be read no run is written. on_progress(done, total) counts the images, those of an
-    earlier start too. The detector's weights are laid out channels last.
+    earlier start too; on_note is told where memory is short. The detector's weights are laid out
+    channels last.
     """
     check_out(out, config.keep)
     detector.to(memory_format=torch.channels_last)
@@ -137,7 +139,9 @@ def predict_run(
     with PartFile(part_path(out), settings, files.ids, spent=_is_spent(out)) as part:
         _forget_changed(part, files)
         resumed = int(part.done.sum())
-        unread = _predict_missing(detector, files, config, part=part, on_progress=on_progress)
+        unread = _predict_missing(
+            detector, files, config, part=part, on_progress=on_progress, on_note=on_note
+        )
         skipped = (*files.refused, *unread)
         images, boxes = int(part.done.sum()), 0
         if images or not skipped:
@@ -186,6 +190,7 @@ def _predict_missing(
     *,
     part: PartFile,
     on_progress: Callable[[int, int], None] | None,
+    on_note: Callable[[str], None] | None,
 ) -> list[Skipped]:
     left = np.flatnonzero(~part.done)
     begun = len(files.ids) - len(left)
@@ -199,7 +204,8 @@ def _predict_missing(
 
     skipped: list[Skipped] = []
     before = time.perf_counter()
-    for done, seen in enumerate(stream(detector, sources(), config), begun + 1):
+    found = stream(detector, sources(), config, on_note=on_note)
+    for done, seen in enumerate(found, begun + 1):
         image, stamp = int(left[seen.image]), stamps.pop(seen.image)
         if seen.error is not None:
             value = "" if seen.error.value is None else f", got {seen.error.value}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from smallobj.datasets import ImageSource
 from smallobj.detectors import Segmenter
+from smallobj.prediction.batching import BatchSizes
 from smallobj.prediction.device import autocast
 from smallobj.prediction.engine import evaluating, neutral_colour
 from smallobj.prediction.feeding import Batch, Failed, Feeding, Opened, feed
@@ -42,7 +43,7 @@ def class_tiles(
     tiling = None if tile_px is None else Tiling(side_px=tile_px, overlap_px=0)
     feeding = Feeding(
         views=(View(tiling=tiling),),
-        batch_size=batch_size,
+        batches=BatchSizes(batch_size, gpu=device.type == "cuda"),
         stride=detector.stride,
         neutral=neutral_colour(detector),
         pinned=device.type == "cuda",

@@ -1,7 +1,16 @@
 """Views of an image and their patches: images forward, boxes back, and what was found merged."""
 
 from smallobj.tta.light import Light
-from smallobj.tta.merge import MERGES, Boxes, Candidates, gather, merge, merge_candidates
+from smallobj.tta.merge import (
+    MERGES,
+    Boxes,
+    Candidates,
+    gather,
+    merge,
+    merge_candidates,
+    merge_views,
+    suppress_boxes,
+)
 from smallobj.tta.spec import KNOWN, SETS, parse_views, view_named
 from smallobj.tta.symmetry import SYMMETRIES, Symmetry
 from smallobj.tta.tiling import Tiling, auto_tiling
@@ -25,6 +34,8 @@ __all__ = [
     "looks",
     "merge",
     "merge_candidates",
+    "merge_views",
     "parse_views",
+    "suppress_boxes",
     "view_named",
 ]

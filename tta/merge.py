@@ -94,13 +94,34 @@ def merge_candidates(
         raise ValueError(f"unknown way to merge {method!r}; known: {', '.join(MERGES)}")
     boxes, view = candidates
     if len(looks) == 1 or method == "nms":
-        return _suppressed(boxes, nms_iou, max_boxes)
+        return suppress_boxes(boxes, nms_iou, max_boxes)
     views = [
-        _suppressed(boxes.take(view == number), nms_iou, max_boxes) for number in range(len(looks))
+        suppress_boxes(boxes.take(view == number), nms_iou, max_boxes)
+        for number in range(len(looks))
     ]
+    return merge_views(looks, views, nms_iou=nms_iou, max_boxes=max_boxes, method=method)
+
+
+def merge_views(
+    looks: Sequence[Sequence[Patch]],
+    views: Sequence[Boxes],
+    *,
+    nms_iou: float,
+    max_boxes: int,
+    method: str,
+) -> Boxes:
+    """The second half of `merge_candidates` for several views, each suppressed by itself before.
+
+    method: wbf or nmw; nms suppresses the candidates of all views as those of one.
+    """
     if method == "nmw":
         return _weighted_by_overlap(views, nms_iou, max_boxes)
-    return _merge_views(looks, views, nms_iou, max_boxes)
+    return _fused_views(looks, views, nms_iou, max_boxes)
+
+
+def suppress_boxes(boxes: Boxes, nms_iou: float, max_boxes: int) -> Boxes:
+    """The boxes of a view after suppression class by class, best first, at most `max_boxes`."""
+    return boxes.take(suppress(boxes.xyxy, boxes.label, _falling(boxes), nms_iou, max_boxes))
 
 
 def _on_image(patch: Patch, boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
@@ -115,7 +136,7 @@ def _on_image(patch: Patch, boxes: Boxes, image_size: tuple[int, int]) -> Boxes:
     return boxes if keep.all() else boxes.take(keep)
 
 
-def _merge_views(
+def _fused_views(
     looks: Sequence[Sequence[Patch]], views: Sequence[Boxes], iou: float, limit: int
 ) -> Boxes:
     boxes = _joined(views)
@@ -152,10 +173,6 @@ def _weighted_by_overlap(views: Sequence[Boxes], iou: float, limit: int) -> Boxe
     fused = fuse(tables, config)
     assert fused.score is not None
     return Boxes(fused.xyxy, fused.score, fused.label)
-
-
-def _suppressed(boxes: Boxes, iou: float, limit: int) -> Boxes:
-    return boxes.take(suppress(boxes.xyxy, boxes.label, _falling(boxes), iou, limit))
 
 
 def _falling(boxes: Boxes) -> NDArray[np.int64]:

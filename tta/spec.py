@@ -76,9 +76,17 @@ def parse_views(
 
 
 def view_named(name: str) -> View:
-    """The view that calls itself `name`; raises InputError where there is none."""
-    (view,) = parse_views(",".join(f"{_ONLY}{part}" for part in name.split(",")))
-    return view
+    """The view that calls itself `name`, whatever tiles are around.
+
+    Raises InputError where there is none, or the name is that of several views or is spelled
+    otherwise than the view spells it.
+    """
+    views = parse_views(",".join(f"{_ONLY}{part}" for part in name.split(",")))
+    if len(views) > 1:
+        raise InputError("names several views, not one", field="views", value=name)
+    if views[0].name != name:
+        raise InputError(f"the view is called {views[0].name}", field="views", value=name)
+    return views[0]
 
 
 def _view(changes: tuple[_Change, ...], usual: _Cut) -> View:

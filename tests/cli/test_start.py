@@ -20,6 +20,8 @@ COMMANDS = [
     ["demo"],
     ["data"],
     ["runs"],
+    ["views"],
+    ["views", "search"],
     ["weights"],
     ["weights", "export"],
 ]

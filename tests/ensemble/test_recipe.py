@@ -55,6 +55,7 @@ def test_missing_and_unknown_models_are_named() -> None:
     [
         ("iou = ", "is not TOML"),
         ("iou = 0.5", "unknown method"),
+        ('kind = "views"', "is a recipe of views, which smallobj predict --recipe takes"),
         ('method = "wbf"', "names no models"),
         ('method = "wbf"\nmodel = [{id = "a"}]', r"model\[0\]"),
         ('method = "wbf"\niou = 3\nmodel = [{id = "a", weight = 1}]', "iou"),

@@ -108,6 +108,21 @@ def test_a_name_parses_to_its_view(spec: str) -> None:
         assert view_named(view.name) == view
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("flips", "names several views, not one"),
+        ("hflip|vflip", "names several views, not one"),
+        ("scale=2,hflip", "the view is called hflip,scale=2"),
+        ("tile=64", "the view is called tile=64:12"),
+        ("mirror", "unknown view"),
+    ],
+)
+def test_a_text_that_is_no_name_of_a_view_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        view_named(name)
+
+
 def test_every_word_multiplies_with_tiles_and_none_is_lost() -> None:
     views = parse_views("d4,scale=0.75|1.25,brightness=0.8|1.2,contrast=0.9,whole", tiling=TILES)
     assert len(views) == len({view.name for view in views}) == 8 * 3 * 3 * 2 * 2
