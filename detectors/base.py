@@ -114,6 +114,7 @@ class Detector(nn.Module, ABC):
 
     Config: ClassVar[type[DetectorConfig]]
     name: ClassVar[str] = ""  # given by `register`
+    chosen_by: ClassVar[str] = ""  # raw boxes, where the rows of raw are of the best boxes only
     licence: ClassVar[str] = "MIT"  # of the code it runs on, besides torch and timm
     needs: ClassVar[str] = ""  # what pip must install beside smallobj, where something is
 
@@ -138,12 +139,11 @@ class Detector(nn.Module, ABC):
         self._check_images(images)
         if targets is not None:
             check_targets(targets, len(images), self.config.num_classes)
-        raw = self.network(self.normalise(images))
-        # Loss and score arithmetic in float32, whatever the network ran in.
-        raw = {name: value.float() for name, value in raw.items()}
+        x = self.normalise(images)
         if targets is None:
-            return raw
+            return _in_float32(self.network(x))
         moved = [Target(t.xyxy.to(images.device), t.label.to(images.device)) for t in targets]
+        raw = _in_float32(self.network_with_truth(x, moved))
         height, width = images.shape[2:]
         with torch.autocast(images.device.type, enabled=False):
             return self.losses(raw, moved, (height, width))
@@ -155,9 +155,7 @@ class Detector(nn.Module, ABC):
         image_size is the batch's (height, width). At most `max_candidates` an image, from
         `min_score` up, best first, cut at the border; NMS is the caller's.
         """
-        raw = {
-            name: value.float() for name, value in raw.items()
-        }  # an exported model's may be half
+        raw = _in_float32(raw)  # an exported model's may be half
         score, xyxy = self.boxes(raw, image_size)
         return [
             best_candidates(s, b, image_size, self.config) for s, b in zip(score, xyxy, strict=True)
@@ -166,6 +164,13 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def network(self, x: Tensor) -> dict[str, Tensor]:
         """Raw tensors of a normalised float batch [B, 3, H, W]."""
+
+    def network_with_truth(self, x: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Raw tensors for `losses`: those of `network`, or others where the truth decides.
+
+        A second stage looks at what it is to learn from, which is chosen with the truth in view.
+        """
+        return self.network(x)
 
     @abstractmethod
     def losses(
@@ -250,6 +255,11 @@ def _checked(name: str, declared: Any, value: Any) -> Any:
         wish = {tuple: "a list", Mapping: "a table"}.get(kind, f"of type {kind.__name__}")
         raise InputError(f"must be {wish}", field=name, value=value)
     return value
+
+
+def _in_float32(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For the arithmetic of losses and scores, whatever the network ran in."""
+    return {name: value.float() for name, value in raw.items()}
 
 
 def _is_number(value: Any) -> bool:
