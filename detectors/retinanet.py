@@ -4,7 +4,8 @@ Lin, Goyal, Girshick, He, Dollar 2017, "Focal Loss for Dense Object Detection"
 (https://arxiv.org/abs/1708.02002). Head, matching, losses and box coding are torchvision's
 (torchvision.models.detection.retinanet); the pyramid is timm's and begins at stride 4. The paper's
 anchors are 4 strides wide, 32 px on its finest level; here they are 2 strides, 8 px on stride 4, in
-steps of half an octave: sides of 8 to 90 px on strides 4 to 32.
+steps of half an octave: sides of 8 to 90 px on strides 4 to 32. The paper's thresholds are 0.5 and
+0.4; a box of 8 px often reaches 0.5 with a single anchor, and 0.4 with four to twelve at any size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +52,8 @@ class RetinaNetConfig(LevelsConfig):
     anchor_strides: float = 2.0  # side of a level's smallest anchor, in strides of the level
     anchor_octaves: int = 2  # sides of anchors within a doubling
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height to width
-    positive_iou: float = 0.5  # with a box, from which an anchor learns it
-    negative_iou: float = 0.4  # with every box, below which an anchor is background
+    positive_iou: float = 0.4  # with a box, from which an anchor learns it
+    negative_iou: float = 0.3  # with every box, below which an anchor is background
     class_weight: float = 1.0  # of the class loss beside the box loss's 1
 
     def __post_init__(self) -> None:
