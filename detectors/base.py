@@ -114,6 +114,7 @@ class Detector(nn.Module, ABC):
 
     Config: ClassVar[type[DetectorConfig]]
     name: ClassVar[str] = ""  # given by `register`
+    chosen_by: ClassVar[str] = ""  # raw boxes, where the rows of raw are of the best boxes only
     licence: ClassVar[str] = "MIT"  # of the code it runs on, besides torch and timm
     needs: ClassVar[str] = ""  # what pip must install beside smallobj, where something is
 
@@ -140,7 +141,7 @@ class Detector(nn.Module, ABC):
             check_targets(targets, len(images), self.config.num_classes)
         x = self.normalise(images)
         if targets is None:
-            return _in_float32(self.network(x))
+            return in_float32(self.network(x))
         moved = [Target(t.xyxy.to(images.device), t.label.to(images.device)) for t in targets]
         height, width = images.shape[2:]
         return self.training_losses(x, moved, (height, width))
@@ -153,7 +154,7 @@ class Detector(nn.Module, ABC):
         For a detector to replace whose network must see the targets, or tell more than raw
         tensors, while it learns; called inside autocast, which losses must leave.
         """
-        raw = _in_float32(self.network(x))
+        raw = in_float32(self.network(x))
         with torch.autocast(x.device.type, enabled=False):
             return self.losses(raw, targets, image_size)
 
@@ -164,7 +165,7 @@ class Detector(nn.Module, ABC):
         image_size is the batch's (height, width). At most `max_candidates` an image, from
         `min_score` up, best first, cut at the border; NMS is the caller's.
         """
-        score, xyxy = self.boxes(_in_float32(raw), image_size)  # an exported model's may be half
+        score, xyxy = self.boxes(in_float32(raw), image_size)  # an exported model's may be half
         return [
             best_candidates(s, b, image_size, self.config) for s, b in zip(score, xyxy, strict=True)
         ]
@@ -245,7 +246,7 @@ def best_candidates(
     return Candidates(kept[has_area], chosen[has_area], label[has_area])
 
 
-def _in_float32(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def in_float32(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Loss and score arithmetic is of float32, whatever the network ran in."""
     return {name: value.float() for name, value in raw.items()}
 

@@ -25,6 +25,7 @@ from torchvision.models.detection.fcos import (
 
 from smallobj.boxes import InputError
 from smallobj.detectors.base import Detector, Target
+from smallobj.detectors.layers import start_from_nothing
 from smallobj.detectors.levels import Levels, LevelsConfig
 from smallobj.detectors.registry import register
 
@@ -144,10 +145,8 @@ def _head(config: FCOSConfig) -> FCOSHead:
         config.width, 1, config.num_classes, config.head_convs, norm_layer=norm
     )
     head.regression_head = FCOSRegressionHead(config.width, 1, config.head_convs, norm_layer=norm)
-    for branch in (head.classification_head.conv, head.regression_head.conv):
-        for layer in branch:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    start_from_nothing(head.classification_head.conv)
+    start_from_nothing(head.regression_head.conv)
     # Above 0, where the ReLU behind it lets gradients through at every place from the first step.
     nn.init.constant_(head.regression_head.bbox_reg.bias, 2.0)
     return head

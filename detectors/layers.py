@@ -49,6 +49,16 @@ def prior_bias(probability: float) -> float:
     return -math.log((1 - probability) / probability)
 
 
+def start_from_nothing(branch: nn.Module) -> None:
+    """Give the convolutions and layers of a branch with ReLUs He's start (He et al. 2015).
+
+    torchvision's heads start with a deviation of 0.01, which is made for a trained backbone.
+    """
+    for layer in branch.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
 def conv_start(channels_in: int, channels_out: int, start: float) -> nn.Conv2d:
     """A 1 x 1 convolution whose output is at first about `start` everywhere."""
     conv = nn.Conv2d(channels_in, channels_out, 1)

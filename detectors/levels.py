@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
@@ -12,13 +13,14 @@ from smallobj.detectors.backbone import FeaturePyramid, Pyramid, doubled
 from smallobj.detectors.base import DetectorConfig
 from smallobj.detectors.layers import ConvNormAct
 
-NECKS = ("fpn", "pafpn")
 _COARSEST_OF_BACKBONES = 32  # stride; coarser levels are made of the last map
 
 
 @dataclass(frozen=True, kw_only=True)
 class LevelsConfig(DetectorConfig):
     """Settings of detectors that look at several levels of a pyramid."""
+
+    NECKS: ClassVar[tuple[str, ...]] = ("fpn", "pafpn")  # none too, where a head can do without
 
     finest: int = 4  # stride of the first level, pixels
     coarsest: int = 32  # stride of the last level; batches must be multiples
@@ -31,7 +33,7 @@ class LevelsConfig(DetectorConfig):
         self._one_of("coarsest", (8, 16, 32, 64, 128))
         self._between("finest", 2, self.coarsest)
         self._between("width", 1, 4096)
-        self._one_of("neck", NECKS)
+        self._one_of("neck", self.NECKS)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -40,7 +42,11 @@ class LevelsConfig(DetectorConfig):
 
 
 class Levels(nn.Module):
-    """Maps of a backbone through a neck: [B, width, H / stride, W / stride] for each stride."""
+    """Maps of a backbone through a neck: [B, width, H / stride, W / stride] for each stride.
+
+    Without a neck (none) a level has the channels that its map came with, see `channels`. Sides
+    are rounded up where a stride does not divide them.
+    """
 
     def __init__(self, config: LevelsConfig) -> None:
         super().__init__()
@@ -57,8 +63,11 @@ class Levels(nn.Module):
         for _ in self.strides[len(channels) :]:
             self.coarser.append(ConvNormAct(channels[-1], config.width, stride=2))
             channels.append(config.width)
-        self.neck = FPN(channels, config.width)
-        self.up = PathUp(len(channels), config.width) if config.neck == "pafpn" else nn.Identity()
+        bare = config.neck == "none"
+        self.channels = tuple(channels) if bare else (config.width,) * len(channels)
+        self.neck: nn.Module = nn.Identity() if bare else FPN(channels, config.width)
+        levels = len(channels)
+        self.up = PathUp(levels, config.width) if config.neck == "pafpn" else nn.Identity()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See the class."""
