@@ -51,7 +51,7 @@ def detector_costs(name: str, *, image_px: int = 640, num_classes: int = 1) -> l
     grey = (127.0, 127.0, 127.0)
     costs = []
     for size in detector_class(name).Config.SIZES:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
             detector = build_detector(name, num_classes=num_classes, mean=grey, std=grey, size=size)
         side = -(-image_px // detector.stride) * detector.stride
         image = torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta")
