@@ -94,8 +94,9 @@ def raw_difference(one: Detector, other: Detector, images: Tensor) -> float:
     }
     if not one.chosen_by:
         return max(float(part.max()) for part in parts.values())
-    rows = torch.stack([part.flatten(2).amax(dim=2) for part in parts.values()]).amax(dim=0)
-    return float(rows.flatten().sort().values[math.ceil(0.9 * rows.numel()) - 1])
+    rows = [part.reshape(*part.shape[:2], -1).amax(dim=2).flatten() for part in parts.values()]
+    ranked = torch.stack(rows).amax(dim=0).sort().values
+    return float(ranked[math.ceil(0.9 * len(ranked)) - 1])
 
 
 def _like_rows(
