@@ -51,14 +51,15 @@ class Validation:
     def pixel_scores(
         self, model: Detector, on_progress: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """PIXEL_METRICS by name where the detector segments; else none.
+        """PIXEL_METRICS by name where the detector segments and a pixel is judged; else none.
 
         One more look at the images: what it says of each pixel, against the boxes as masks.
         """
         if not isinstance(model, Segmenter):
             return {}
         counts = self._count_pixels(model, np.arange(len(self._paths)), on_progress)
-        return {name: round(value, 6) for name, value in pixel_scores(counts).items()}
+        scores = pixel_scores(counts)
+        return {name: round(value, 6) for name, value in scores.items() if not np.isnan(value)}
 
     def seconds(self, model: Detector) -> float:
         """About how long a whole validation takes, from a few images after a first one."""
