@@ -9,6 +9,11 @@ stand two convolutions of `width`, and a skip may be convolved before it is scor
 Chosen on DeepPCB, by map50 of short trainings: focal loss .29, with plain cross entropy .24, with
 that and dice .29 (tiny, 120 steps); every component at the threshold that suits its peak .24, all
 components of the same thresholds .17, those of probability 1/2 alone .06 (small, 120 steps).
+
+Objects of a class that touch melt into one. Masks of shrunk boxes, as PSENet learns shrunk text
+(Wang et al. 2019, https://arxiv.org/abs/1903.12473), keep them apart: of boxes drawn exactly and
+2 px apart 0.2 separates all of 20 px, 0.3 all of 10 px. By default boxes are not shrunk: map50 of
+objects that lie apart was the same (.36 and .38 with 0.2) and the masks are no longer the objects'.
 """
 
 import itertools
