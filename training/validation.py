@@ -52,7 +52,7 @@ class Validation:
     def pixel_scores(
         self, model: Detector, on_progress: Callable[[int, int], None]
     ) -> dict[str, float]:
-        """PIXEL_METRICS by name where the detector segments; else none.
+        """PIXEL_METRICS by name where the detector segments and a pixel is judged; else none.
 
         One more look at the images: what it says of each pixel, against the boxes as masks. Of
         squashed images, whose pixels are no longer the image's own, there are none either.
@@ -60,7 +60,8 @@ class Validation:
         counts = self._count_pixels(model, np.arange(len(self._paths)), on_progress)
         if counts is None:
             return {}
-        return {name: round(value, 6) for name, value in pixel_scores(counts).items()}
+        scores = pixel_scores(counts)
+        return {name: round(value, 6) for name, value in scores.items() if not np.isnan(value)}
 
     def seconds(self, model: Detector) -> float:
         """About how long a whole validation takes, from a few images after a first one."""
