@@ -111,7 +111,7 @@ class FCN(Segmenter):
         """See Detector.
 
         Scores are lifted by interpolation: the paper's transposed convolution, started bilinear,
-        does the same inside the map but fades at its border, and learning it changed little there.
+        does the same inside the map but fades at its border.
         """
         *maps, last = self.encoder(x)
         logits = self.top(last)
