@@ -230,7 +230,8 @@ def test_forward_is_exported(name: str, tiny: Build) -> None:
 
 
 def test_it_has_every_size(name: str) -> None:
-    assert list(detector_class(name).Config.SIZES) == ["tiny", "small", "medium", "large"]
+    known = [["tiny", "small", "medium", "large"], ["tiny", "n", "s", "m", "l"]]
+    assert list(detector_class(name).Config.SIZES) in known
 
 
 def test_it_learns_separated_squares(name: str, tiny: Build, squares: Squares) -> None:

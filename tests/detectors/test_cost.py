@@ -1,22 +1,23 @@
 """The list of detectors: names, one line each, and what each size costs."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from smallobj.cli.main import main
-from smallobj.detectors import list_detectors
+from smallobj.detectors import detector_class, list_detectors
 from smallobj.detectors.cost import detector_costs
 
 
 @pytest.mark.parametrize("name", list_detectors())
-def test_small_is_about_one_gflop_for_a_192_px_crop(name: str) -> None:
-    costs = {cost.size: cost for cost in detector_costs(name, image_px=192, num_classes=6)}
-    assert 0.7 <= costs["small"].gflops <= 1.3
-    assert costs["tiny"].gflops < costs["small"].gflops < costs["medium"].gflops
-    assert costs["medium"].gflops < costs["large"].gflops
-    assert costs["medium"].parameters < costs["large"].parameters
+def test_the_usual_size_is_about_one_gflop_for_a_192_px_crop(name: str) -> None:
+    costs = detector_costs(name, image_px=192, num_classes=6)
+    usual = detector_class(name).Config.usual_size()
+    assert all(0.7 <= cost.gflops <= 1.3 for cost in costs if cost.size == usual)
+    assert all(less.gflops < more.gflops for less, more in pairwise(costs))
+    assert costs[-2].parameters < costs[-1].parameters
 
 
 def test_the_command_lists_every_detector(
@@ -30,5 +31,6 @@ def test_the_command_lists_every_detector(
     assert [entry["name"] for entry in listed] == list_detectors()
     for entry in listed:
         assert f"{entry['name']}: {entry['summary']}" in shown
-        assert [size["size"] for size in entry["sizes"]] == ["tiny", "small", "medium", "large"]
+        sizes = list(detector_class(entry["name"]).Config.SIZES)
+        assert [size["size"] for size in entry["sizes"]] == sizes
         assert all(size["gflops"] > 0 and size["parameters"] > 0 for size in entry["sizes"])
