@@ -14,7 +14,8 @@ from torchvision.ops import box_convert
 
 from smallobj.boxes import InputError
 from smallobj.detectors import Detector, Target, build_detector
-from smallobj.detectors.detr import Detr, Positions, anchors, in_parts
+from smallobj.detectors.detr import Detr, in_parts
+from smallobj.detectors.places import Positions, anchors
 
 Build = Callable[..., Detector]
 
