@@ -23,16 +23,12 @@ class BatchSizes:
 
     def __init__(self, wanted: int | None, *, gpu: bool) -> None:
         self._wanted, self._gpu = wanted, gpu
+        self.largest = wanted or max(_CPU_MOST, _GPU_START)  # the longest so far, of any size
         self._length: dict[Size, int] = {}  # on a GPU, as found so far
         self._rate: dict[tuple[Size, int], float] = {}  # best patches a second
         self._timed: dict[tuple[Size, int], int] = {}
         self._settled: set[Size] = set()
         self._most_pixels: int | None = None  # where memory did not suffice for more
-
-    @property
-    def largest(self) -> int:
-        """The longest batch so far, of any size."""
-        return max(self._length.values(), default=self._wanted or _CPU_MOST)
 
     def of(self, size: Size) -> int:
         """How many patches of a size the next batch holds, at least 1."""
@@ -66,6 +62,7 @@ class BatchSizes:
             self._settled.add(size)
         else:
             self._length[size] = 2 * length
+            self.largest = max(self.largest, 2 * length)
 
     def failed(self, size: Size, length: int) -> None:
         """Take note that memory did not suffice for a batch: half of its pixels may."""

@@ -250,5 +250,5 @@ class _Search:
 
 def _exhausted(steps: Sequence[ViewStep]) -> bool:
     """Whether the last few views did not pay."""
-    last = steps[-_PATIENCE:]
+    last = [step for step in steps if len(step.chosen[0].views) > 1][-_PATIENCE:]
     return len(last) == _PATIENCE and not any(step.taken for step in last)
