@@ -170,7 +170,7 @@ def test_a_preset_stands_where_no_flag_is_given(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--arch", "yolo"), "unknown detector; known: centernet"),
+        (("--arch", "mask_rcnn"), "unknown detector; known: centernet"),
         (("--data", "nowhere"), "no such file or folder"),
         (("--metric", "f1"), "field metric: must be one of map50"),
         (("--time-limit", "soon"), "field time_limit: must be a time"),
