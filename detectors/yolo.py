@@ -186,7 +186,7 @@ class Head(nn.Module):
         super().__init__()
         width = min(channels, 4 * config.width)
         # A handful of objects is expected in a photograph of 640 px, whatever the places are.
-        expected = 0.01
+        expected = min(0.01, 5 * (stride / 640) ** 2 / config.num_classes)
         start = torch.full((config.num_classes,), prior_bias(expected))
         self.classes = _branch(channels, width, start)
         bins = torch.arange(config.reg_max) + _LOWEST
