@@ -61,20 +61,22 @@ class Levels(nn.Module):
         for _ in self.strides[len(channels) :]:
             self.coarser.append(ConvNormAct(channels[-1], config.width, stride=2))
             channels.append(config.width)
-        if config.neck == "none":
-            self.channels = tuple(channels)
-            self.neck, self.up = nn.Identity(), nn.Identity()
-            return
-        self.channels = (config.width,) * len(channels)
-        self.neck = FPN(channels, config.width)
-        self.up = PathUp(len(channels), config.width) if config.neck == "pafpn" else nn.Identity()
+        self.neck: nn.Module = nn.Identity()
+        self.up: nn.Module = nn.Identity()
+        if config.neck != "none":
+            self.neck = FPN(channels, config.width)
+            channels = [config.width] * len(channels)
+        if config.neck == "pafpn":
+            self.up = PathUp(len(channels), config.width)
+        self.channels = tuple(channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See the class."""
         maps = self.body(x)
         for step in self.coarser:
             maps.append(step(maps[-1]))
-        return self.up(self.neck(maps))
+        levels: list[Tensor] = self.up(self.neck(maps))
+        return levels
 
 
 class FPN(FeaturePyramidNetwork):
