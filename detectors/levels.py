@@ -63,18 +63,22 @@ class Levels(nn.Module):
         for _ in self.strides[len(channels) :]:
             self.coarser.append(ConvNormAct(channels[-1], config.width, stride=2))
             channels.append(config.width)
-        bare = config.neck == "none"
-        self.channels = tuple(channels) if bare else (config.width,) * len(channels)
-        self.neck: nn.Module = nn.Identity() if bare else FPN(channels, config.width)
-        levels = len(channels)
-        self.up = PathUp(levels, config.width) if config.neck == "pafpn" else nn.Identity()
+        self.neck: nn.Module = nn.Identity()
+        self.up: nn.Module = nn.Identity()
+        if config.neck != "none":
+            self.neck = FPN(channels, config.width)
+            channels = [config.width] * len(channels)
+        if config.neck == "pafpn":
+            self.up = PathUp(len(channels), config.width)
+        self.channels = tuple(channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """See the class."""
         maps = self.body(x)
         for step in self.coarser:
             maps.append(step(maps[-1]))
-        return self.up(self.neck(maps))
+        levels: list[Tensor] = self.up(self.neck(maps))
+        return levels
 
 
 def parse_levels(text: str) -> dict[str, int]:

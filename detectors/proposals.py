@@ -52,11 +52,11 @@ def iou_within(xyxy: Tensor) -> Tensor:
 
 
 class PyramidRoIAlign(nn.Module):
-    """Features of boxes, from the level where a box is about as fine as it is pooled.
+    """Features of boxes, each from the finest level whose places it is sampled as densely as.
 
     torchvision's MultiScaleRoIAlign (RoIAlign: He et al. 2017, Mask R-CNN, arXiv:1703.06870) in
-    arithmetic of fixed shape: each box is pooled from every level, and keeps its own level's. A box
-    of up to 4 places of the result in places of the finest level, 5 x 4 x 4 = 80 px, belongs there.
+    arithmetic of fixed shape: a box is pooled from every level, and keeps its own level's. Pooled
+    to 5 x 5 places of 2 x 2 samples each, stride 4 holds boxes of less than 40 px.
     """
 
     def __init__(self, strides: Sequence[int], places: int) -> None:
@@ -65,7 +65,7 @@ class PyramidRoIAlign(nn.Module):
         self.places = places
         finest, coarsest = (round(math.log2(s)) for s in (strides[0], strides[-1]))
         self.level_of = LevelMapper(
-            finest, coarsest, canonical_scale=2 * places * strides[0], canonical_level=finest
+            finest, coarsest, canonical_scale=places * strides[0], canonical_level=finest
         )
 
     def forward(self, maps: Sequence[Tensor], xyxy: Tensor, image: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class RetinaNetConfig(LevelsConfig):
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height to width
     positive_iou: float = 0.4  # with a box, from which an anchor learns it
     negative_iou: float = 0.3  # with every box, below which an anchor is background
+    box_loss: str = "giou"  # giou, or l1 of the codes
     class_weight: float = 1.0  # of the class loss beside the box loss's 1
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class RetinaNetConfig(LevelsConfig):
         check_ratios("anchor_ratios", self.anchor_ratios)
         self._between("positive_iou", 0, 1)
         self._between("negative_iou", 0, self.positive_iou)
+        self._one_of("box_loss", ("giou", "l1"))
         self._between("class_weight", 0, 1000)
 
 
@@ -122,6 +124,7 @@ def _head(config: RetinaNetConfig, per_place: int) -> RetinaNetHead:
     """torchvision's head with groups of 8 channels, started for random weights."""
     norm = partial(nn.GroupNorm, config.width // 8)
     head = RetinaNetHead(config.width, per_place, config.num_classes, norm_layer=norm)
+    head.regression_head._loss_type = config.box_loss
     for branch in (head.classification_head, head.regression_head):
         branch.conv = branch.conv[: config.head_convs]
         start_from_nothing(branch.conv)
