@@ -1,6 +1,6 @@
 """Trains every family of detectors on DeepPCB for the same time, and writes one table.
 
-python benchmarks/families.py ../shared/data/deeppcb /tmp/families --time-limit 10m
+python benchmarks/families.py ../shared/data/deeppcb /tmp/families --time-limit 5m
 
 Boards 00041, 12000, 12100 and 12300 train (479 scans), 13000 and 44000 validate (316 scans).
 Everything else is as `smallobj train` has it. What is there already is not trained again.
@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from smallobj.detectors import detector_class, list_detectors
+from smallobj.weights import read_manifest
 
 NAMES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # types 1 to 6
 TRAINING_BOARDS = ("00041", "12000", "12100", "12300")
@@ -24,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path, help="checkout of DeepPCB")
     parser.add_argument("out", type=Path, help="folder of the data, models and runs")
-    parser.add_argument("--time-limit", default="10m", help="of each training")
+    parser.add_argument("--time-limit", default="5m", help="of each training")
     parser.add_argument("--archs", nargs="+", default=list_detectors())
     parser.add_argument("--seed", default="0")
     given = parser.parse_args()
@@ -68,26 +70,38 @@ def train(arch: str, data: Path, out: Path, time_limit: str, seed: str) -> None:
 
 
 def table(archs: list[str], data: Path, out: Path) -> str:
-    lines = [
-        "| detector | size, backbone | parameters | steps | training | map50 | map50_95 "
-        "| map50, < 32 px |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ("detector", "size", "backbone", "parameters", "steps", "training")
+    columns = [*head, "map50", "map50_95", "map50, 16-32 px"]
+    lines = [columns, ["---"] * len(columns)]
     for arch in archs:
-        run = out / "runs" / f"{arch}.json"
-        scores = out / f"{arch}.scores.json"
-        command = ["evaluate", run, "--labels", data, "--split", "val", "--json", scores]
-        smallobj(*command)
-        lines.append(row(arch, out / "runs" / arch, json.loads(scores.read_text())))
-    return "\n".join(lines)
+        run, scores = out / "runs" / arch, out / f"{arch}.scores.json"
+        smallobj("evaluate", f"{run}.json", "--labels", data, "--split", "val", "--json", scores)
+        lines.append([*trained(run), *scored(json.loads(scores.read_text()))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def row(arch: str, folder: Path, scores: dict) -> str:
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    start = next(line for line in log if line["event"] == "start")
-    end = next(line for line in log if line["event"] == "end")
-    size = detector_class(arch).Config.usual_size()
-    return str((arch, size, start["parameters"], end["step"], end["seconds"], list(scores)))
+def trained(run: Path) -> list[str]:
+    """What was trained, for how long."""
+    log = {}
+    for line in (run / "log.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        log[event["kind"]] = event
+    manifest = read_manifest(run)
+    size = detector_class(manifest.arch).Config.usual_size()
+    parameters = f"{log['start']['parameters'] / 1e6:.2f} M"
+    end = log["end"]
+    minutes = f"{end['seconds'] / 60:.1f} min"
+    return [manifest.arch, size, manifest.backbone, parameters, str(end["step"]), minutes]
+
+
+def scored(scores: dict[str, Any]) -> list[str]:
+    """What `evaluate` found: of all boxes, and of those of 16 to 32 px; there are none below."""
+    (run,) = scores["runs"]
+    small = next(size for size in run["by_size"] if size["name"] == "16-32 px")
+    overall = run["overall"]
+    low, high = (run["intervals"]["map50"][end] for end in ("low", "high"))
+    map50 = f"{overall['map50']:.3f} ({low:.3f} to {high:.3f})"
+    return [map50, f"{overall['map50_95']:.3f}", f"{small['map50']:.3f}"]
 
 
 def smallobj(*words: object) -> None:
