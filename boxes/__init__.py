@@ -13,6 +13,7 @@ from smallobj.boxes.geometry import (
     xyxy_to_xywh,
 )
 from smallobj.boxes.table import BoxTable, Classes, Images, Source, concatenate
+from smallobj.boxes.toml_file import read_toml
 
 __all__ = [
     "Array",
@@ -27,6 +28,7 @@ __all__ = [
     "concatenate",
     "cxcywh_norm_to_xyxy",
     "iou_matrix",
+    "read_toml",
     "whole_file",
     "write_bytes",
     "write_text",

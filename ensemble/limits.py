@@ -1,12 +1,11 @@
 """What runs cost in megabytes and milliseconds, and ensembles held to a limit."""
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smallobj.boxes import InputError
+from smallobj.boxes import InputError, read_toml
 from smallobj.ensemble.greedy import Allowed, Weights
 from smallobj.formats import Run, RunCost, cost_of, sum_costs
 
@@ -106,12 +105,7 @@ def costs_of(runs: Sequence[Run], models: Sequence[str], file: Path | None = Non
 
 def read_costs(file: Path) -> dict[str, Mapping[str, float]]:
     """`[model-id]` tables of `weight_mb` and `latency_ms`; InputError naming what is at fault."""
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=file) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"is not TOML: {str(error).splitlines()[0]}", file=file) from error
+    content = read_toml(file)
     for model, costs in content.items():
         if not isinstance(costs, dict):
             raise InputError(f"has to be a table: [{model}]", file=file, item=model, value=costs)

@@ -1,13 +1,12 @@
 """A recipe as a TOML file: version 2; files of version 1, which had no version, are read too."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import tomli_w
 
-from smallobj.boxes import InputError, write_text
+from smallobj.boxes import InputError, read_toml, write_text
 from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.learnt_confidence import LearntConfidence
@@ -71,7 +70,7 @@ def _model(recipe: Recipe, place: int) -> dict[str, Any]:
 
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; raises InputError with file, field and value where it is at fault."""
-    content = _content(path)
+    content = read_toml(path)
     if content.get("kind") == "views":
         reason = "is a recipe of views, which smallobj predict --recipe takes"
         raise InputError(reason, file=path)
@@ -100,17 +99,6 @@ def read_recipe(path: Path) -> Recipe:
         raise
     except ValueError as error:
         raise InputError(str(error), file=path) from error
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError("is not TOML: not UTF-8 text", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not TOML: {error}", file=path) from error
 
 
 def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What stands beside a run: `NAME.run.toml`, which model made it, with which views, on what."""
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from smallobj.boxes import Classes, InputError, write_text
+from smallobj.boxes import Classes, InputError, read_toml, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +53,7 @@ def write_run_info(path: Path, info: RunInfo) -> None:
 
 def read_run_info(path: Path) -> RunInfo:
     """Read the TOML file; raises InputError with file, field and value where it is at fault."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError("is not TOML: not UTF-8 text", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not TOML: {error}", file=path) from error
+    content = read_toml(path)
     for name in ("model", "classes"):
         if name not in content:
             raise InputError("value is missing", file=path, field=name)

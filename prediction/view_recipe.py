@@ -1,7 +1,6 @@
 """What a view search chose, as a TOML file: how `predict --recipe` looks at each image."""
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from smallobj.boxes import InputError, write_text
+from smallobj.boxes import InputError, read_toml, write_text
 from smallobj.tta import MERGES, View, view_named
 
 KIND = "views"  # tells it from a recipe of fusion, which has no kind
@@ -53,7 +52,7 @@ def read_view_recipe(path: Path, *, model: str | None = None) -> ViewRecipe:
 
     model: the id of the model that is to look; a recipe of another one is refused.
     """
-    content = _content(path)
+    content = read_toml(path)
     if content.get("kind") != KIND:
         if "kind" not in content and isinstance(content.get("model"), list):
             reason = "is a recipe of fusion, which smallobj fuse --recipe takes"
@@ -74,17 +73,6 @@ def read_view_recipe(path: Path, *, model: str | None = None) -> ViewRecipe:
         seconds_per_image=content.get("seconds_per_image"),
         code_revision=content.get("code_revision", ""),
     )
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", file=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError("is not TOML: not UTF-8 text", file=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"is not TOML: {error}", file=path) from error
 
 
 def _check(path: Path, content: Mapping[str, Any]) -> None:

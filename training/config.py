@@ -141,16 +141,6 @@ def write_config(path: Path, config: TrainConfig) -> None:
     write_text(path, tomli_w.dumps(config.as_dict()))
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The plain values of a config.toml; raises InputError where it cannot be read."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {str(error).splitlines()[0]}", file=path) from error
-
-
 def parse_duration(text: str) -> float:
     """Seconds of a text such as 90, 90s, 30m or 1.5h; raises InputError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*", text)

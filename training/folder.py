@@ -5,8 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from smallobj.boxes import InputError, check_writable
-from smallobj.training.config import FREE_ON_RESUME, TrainConfig, read_config, write_config
+from smallobj.boxes import InputError, check_writable, read_toml
+from smallobj.training.config import FREE_ON_RESUME, TrainConfig, write_config
 from smallobj.weights.manifest import MANIFEST, WEIGHTS
 
 CONFIG = "config.toml"
@@ -55,7 +55,7 @@ class RunFolder:
         """
         if not self.config.exists():
             raise InputError("there is no run to resume: config.toml is missing", file=self.path)
-        stored = read_config(self.config)
+        stored = read_toml(self.config)
         free = {name: given.pop(name) for name in FREE_ON_RESUME if name in given}
         merged = {**stored, **free}
         try:

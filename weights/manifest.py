@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from smallobj.boxes import Classes, InputError, write_text
+from smallobj.boxes import Classes, InputError, read_toml, write_text
 
 MANIFEST = "manifest.toml"
 WEIGHTS = "weights.safetensors"
@@ -95,12 +94,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises InputError with file, field and value where it is missing or cannot be.
     """
     file = run_folder(path) / MANIFEST
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", file=file) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not TOML: {str(error).splitlines()[0]}", file=file) from error
+    values = read_toml(file)
     try:
         return Manifest.from_dict(values)
     except InputError as error:

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from smallobj.boxes import InputError
+from smallobj.boxes import InputError, read_toml
 from smallobj.training import TrainConfig, parse_duration
-from smallobj.training.config import DEFAULT_STEPS, read_config, write_config
+from smallobj.training.config import DEFAULT_STEPS, write_config
 from smallobj.training.length import Length, measured_length, planned_length
 
 
 def test_settings_come_back_from_toml(tmp_path: Path, config: TrainConfig) -> None:
     write_config(tmp_path / "config.toml", config)
-    assert TrainConfig.from_dict(read_config(tmp_path / "config.toml")) == config
+    assert TrainConfig.from_dict(read_toml(tmp_path / "config.toml")) == config
 
 
 @pytest.mark.parametrize(
