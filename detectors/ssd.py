@@ -8,12 +8,13 @@ with ResNet-50 (for VGG) as many a contest's reference has it. From random weigh
 batch norm, without which SSD hardly learns (Zhu et al. 2019, ScratchDet, arXiv:1810.08425).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD, SSDHead
@@ -79,7 +80,7 @@ class SSDConfig(LevelsConfig):
                 f"{levels} numbers of 1 to 3 are wanted", field="box_ratios", value=ratios
             )
         self._between("positive_iou", 0, 1)
-        self._between("positive_share", 0.01, 1)
+        self._between("positive_share", 0.01, 0.99)
 
 
 @register("ssd")
@@ -105,11 +106,7 @@ class SSDDetector(Detector):
             default_boxes,
             (1, 1),  # of a resizing that is not used
             config.num_classes + 1,
-            head=SSDHead(
-                list(levels.channels),
-                default_boxes.num_anchors_per_location(),
-                config.num_classes + 1,
-            ),
+            head=_head(config, levels.channels, default_boxes.num_anchors_per_location()),
             iou_thresh=config.positive_iou,
             positive_fraction=config.positive_share,
         )
@@ -163,6 +160,21 @@ class SSDDetector(Detector):
         # The generator speaks in parts of an image: of one of 1 x 1 px they are pixels.
         unit = ImageList(torch.empty(1, 3, 1, 1), [(1, 1)])
         return self.model.anchor_generator(unit, maps)[0]
+
+
+def _head(config: SSDConfig, channels: Sequence[int], per_place: list[int]) -> SSDHead:
+    """torchvision's head, which says the share of background everywhere and default boxes at first.
+
+    torchvision's own start scatters the logits, and mining chooses the worst of them.
+    """
+    head = SSDHead(list(channels), per_place, config.num_classes + 1)
+    for layer in (*head.classification_head.module_list, *head.regression_head.module_list):
+        nn.init.normal_(layer.weight, std=0.01)
+    background = math.log((1 / config.positive_share - 1) * config.num_classes)
+    for layer, count in zip(head.classification_head.module_list, per_place, strict=True):
+        with torch.no_grad():
+            layer.bias.view(count, -1)[:, 0] = background
+    return head
 
 
 def _default_boxes(config: SSDConfig) -> DefaultBoxGenerator:
