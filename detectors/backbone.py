@@ -10,6 +10,21 @@ from torch import Tensor, nn
 
 from smallobj.boxes import InputError
 
+# By size, for detectors that have no reason for others; small is ResNet-18 of half the depth and
+# width, for two cores.
+BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {
+        "backbone": "resnet10t",
+        "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+    },
+    "small": {
+        "backbone": "resnet18",
+        "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+    },
+    "medium": {"backbone": "resnet18d"},
+    "large": {"backbone": "resnet34d"},
+}
+
 
 class FeaturePyramid(nn.Module, ABC):
     """A backbone whose maps each have twice the stride of the one before.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
-from smallobj.detectors.backbone import Pyramid
+from smallobj.detectors.backbone import BACKBONES, Pyramid
 from smallobj.detectors.base import Detector, DetectorConfig, Target
 from smallobj.detectors.layers import (
     ConvNormAct,
@@ -34,19 +34,17 @@ class CenterNetConfig(DetectorConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "coarsest": 16,
             "width": 32,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "coarsest": 32,
             "width": 48,
         },
-        "medium": {"backbone": "resnet18d", "width": 64},
-        "large": {"backbone": "resnet34d", "width": 128},
+        "medium": {**BACKBONES["medium"], "width": 64},
+        "large": {**BACKBONES["large"], "width": 128},
     }
 
     finest: int = 4  # pixels of the input a place of the heat map: 2 or 4

@@ -29,6 +29,7 @@ from torchvision.models.detection.rpn import (
 from torchvision.ops import clip_boxes_to_image
 
 from smallobj.detectors.anchors import Anchors, check_ratios, decoded, matched, octave
+from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target, in_float32
 from smallobj.detectors.layers import start_from_nothing
 from smallobj.detectors.levels import Levels, LevelsConfig
@@ -42,21 +43,19 @@ class FasterRCNNConfig(LevelsConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "width": 32,
             "proposals": 64,
             "box_channels": 64,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "width": 48,
             "box_channels": 128,
         },
-        "medium": {"backbone": "resnet18d", "width": 64, "proposals": 500, "box_channels": 256},
+        "medium": {**BACKBONES["medium"], "width": 64, "proposals": 500, "box_channels": 256},
         "large": {
-            "backbone": "resnet34d",
+            **BACKBONES["large"],
             "width": 128,
             "proposals": 1000,
             "box_channels": 512,

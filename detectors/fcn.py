@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smallobj.boxes import Array
-from smallobj.detectors.backbone import Pyramid
+from smallobj.detectors.backbone import BACKBONES, Pyramid
 from smallobj.detectors.base import DetectorConfig, Target
 from smallobj.detectors.components import find_components
 from smallobj.detectors.layers import ConvNormAct, conv_start, place_centres
@@ -46,17 +46,15 @@ class FCNConfig(DetectorConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "coarsest": 16,
             "width": 32,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "width": 128,
         },
-        "medium": {"backbone": "resnet18d", "width": 128},
+        "medium": {**BACKBONES["medium"], "width": 128},
         "large": {"backbone": "vgg16_bn", "width": 256},
     }
 

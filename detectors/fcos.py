@@ -24,6 +24,7 @@ from torchvision.models.detection.fcos import (
 )
 
 from smallobj.boxes import InputError
+from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.layers import start_from_nothing
 from smallobj.detectors.levels import Levels, LevelsConfig
@@ -36,21 +37,19 @@ class FCOSConfig(LevelsConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "coarsest": 16,
             "width": 32,
             "head_convs": 1,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "coarsest": 16,
             "width": 64,
             "head_convs": 1,
         },
-        "medium": {"backbone": "resnet18d", "width": 64, "head_convs": 2},
-        "large": {"backbone": "resnet34d", "width": 128, "head_convs": 4},
+        "medium": {**BACKBONES["medium"], "width": 64, "head_convs": 2},
+        "large": {**BACKBONES["large"], "width": 128, "head_convs": 4},
     }
 
     head_convs: int = 2  # convolutions of each of the head's two branches

@@ -19,6 +19,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 
 from smallobj.boxes import InputError
 from smallobj.detectors.anchors import Anchors, check_ratios, decoded, matched, octave
+from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.layers import start_from_nothing
 from smallobj.detectors.levels import Levels, LevelsConfig
@@ -33,19 +34,17 @@ class RetinaNetConfig(LevelsConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "width": 32,
             "head_convs": 1,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "width": 56,
             "head_convs": 1,
         },
-        "medium": {"backbone": "resnet18d", "width": 64, "head_convs": 2},
-        "large": {"backbone": "resnet34d", "width": 128, "head_convs": 4},
+        "medium": {**BACKBONES["medium"], "width": 64, "head_convs": 2},
+        "large": {**BACKBONES["large"], "width": 128, "head_convs": 4},
     }
 
     head_convs: int = 2  # convolutions of each of the head's two branches

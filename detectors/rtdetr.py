@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.detr import Detr, DetrConfig, library, projection
 from smallobj.detectors.registry import register
 
@@ -21,8 +22,7 @@ class RTDetrConfig(DetrConfig):
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "coarsest": 16,
             "width": 32,
             "heads": 4,
@@ -31,14 +31,13 @@ class RTDetrConfig(DetrConfig):
             "queries": 50,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "width": 64,
             "feedforward": 128,
         },
-        "medium": {"backbone": "resnet18d", "width": 128},
+        "medium": {**BACKBONES["medium"], "width": 128},
         "large": {
-            "backbone": "resnet34d",
+            **BACKBONES["large"],
             "width": 256,
             "feedforward": 1024,
             "decoder_layers": 6,

@@ -21,6 +21,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 
 from smallobj.boxes import InputError
 from smallobj.detectors.anchors import decoded, matched
+from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.levels import Levels, LevelsConfig
 from smallobj.detectors.registry import register
@@ -40,17 +41,15 @@ class SSDConfig(LevelsConfig):
     NECKS: ClassVar[tuple[str, ...]] = (*LevelsConfig.NECKS, "none")
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
-            "backbone": "resnet10t",
-            "backbone_options": {"channels": (16, 32, 64, 64), "stem_width": 16},
+            **BACKBONES["tiny"],
             "width": 32,
         },
         "small": {
-            "backbone": "resnet18",
-            "backbone_options": {"channels": (32, 64, 128, 256), "layers": (1, 1, 1, 1)},
+            **BACKBONES["small"],
             "width": 64,
         },
-        "medium": {"backbone": "resnet18d", "width": 96},
-        "large": {"backbone": "resnet34d", "width": 192},
+        "medium": {**BACKBONES["medium"], "width": 96},
+        "large": {**BACKBONES["large"], "width": 192},
         "baseline-300": {
             "backbone": "resnet50",
             "finest": 8,
