@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from smallobj.boxes import Classes
-from smallobj.detectors import build_detector, describe, list_detectors
+from smallobj.detectors import build_detector, describe, detector_class, list_detectors
 from smallobj.prediction.export import export_onnx
 from smallobj.prediction.latency import threads_of
 from smallobj.prediction.onnx_model import load_onnx
@@ -26,7 +26,7 @@ from smallobj.weights.manifest import Manifest
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", nargs="*", default=list_detectors())
-    parser.add_argument("--size", default="small", help="of the detector")
+    parser.add_argument("--size", help="of the detector; its usual one where none is given")
     parser.add_argument("--px", type=int, default=640)
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--threads", type=int, default=2)
@@ -47,10 +47,13 @@ def main() -> None:
                 ]
                 middle = statistics.median(times[0]) * 1000
                 cells = " | ".join(f"{ratio:.2f}x" for ratio in ratios)
-                print(f"| {arch} {options.size} | {batch} | {middle:.0f} | {cells} |", flush=True)
+                size = options.size or detector_class(arch).Config.usual_size()
+                print(f"| {arch} {size} | {batch} | {middle:.0f} | {cells} |", flush=True)
 
 
-def _engines(arch: str, size: str, folder: Path, threads: int) -> list[Callable[..., object]]:
+def _engines(
+    arch: str, size: str | None, folder: Path, threads: int
+) -> list[Callable[..., object]]:
     grey = (127.0, 127.0, 127.0)
     detector = build_detector(arch, num_classes=6, mean=grey, std=grey, size=size).eval()
     manifest = Manifest(

@@ -30,8 +30,11 @@ def profile(
         str | None, typer.Option(help="Profile an untrained detector of this name instead.")
     ] = None,
     detector_size: Annotated[
-        str, typer.Option(help="With --arch: tiny, small, medium or large.")
-    ] = "small",
+        str | None,
+        typer.Option(
+            help="With --arch: tiny, small, medium or large.", show_default="small, of yolo n"
+        ),
+    ] = None,
     classes: Annotated[int, typer.Option(min=1, help="With --arch: number of classes.")] = 1,
     budget_mb: Annotated[
         float,
@@ -86,6 +89,7 @@ def profile(
     from rich.console import Console
 
     from smallobj.boxes import InputError, check_writable, write_bytes
+    from smallobj.detectors import detector_class
     from smallobj.prediction.device import PRECISIONS
     from smallobj.prediction.profile import ProfileConfig
 
@@ -115,6 +119,7 @@ def profile(
         )
     else:
         assert arch is not None
+        detector_size = detector_size or detector_class(arch).Config.usual_size()
         name = f"{arch}, {detector_size}, untrained"
         measured = _untrained(arch, detector_size, classes, device, config)
         stored, dtype = measured.weight_bytes["fp32"], "float32"

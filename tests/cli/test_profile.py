@@ -84,6 +84,8 @@ def test_an_untrained_detector_is_measured_by_its_name(capsys):
         capsys, "--arch", "fcos", "--detector-size", "tiny", "--classes", "3", "--size", "64"
     )
     assert "fcos, tiny, untrained" in told
+    told, _ = profile(capsys, "--arch", "yolo", "--size", "64")
+    assert "yolo, n, untrained" in told
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(run, tmp_path, capsys):
