@@ -302,7 +302,7 @@ def test_a_time_limit_is_planned_once_and_kept(
 
 
 def test_an_unknown_detector_lists_the_known_ones(tmp_path: Path, quick: dict[str, Any]) -> None:
-    config = TrainConfig.from_dict({**quick, "arch": "yolo"})
+    config = TrainConfig.from_dict({**quick, "arch": "mask_rcnn"})
     with pytest.raises(InputError, match=r"known: centernet, .*fcos"):
         train(config, tmp_path / "a")
     assert not (tmp_path / "a").exists()
