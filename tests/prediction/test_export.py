@@ -77,7 +77,14 @@ def converted_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=list_detectors())
+# D-FINE takes minutes to convert, and differs from RT-DETR in its heads alone.
+FAMILIES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "dfine" else name
+    for name in list_detectors()
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     detector = learnt(request.param)
     manifest = Manifest(
