@@ -37,12 +37,16 @@ class ViewPool:
 
 
 def pool_spec(manifest: Manifest) -> str:
-    """The views that are tried by default: flips and turns as in training, times four scales."""
-    return f"{_SEEN[manifest.symmetry]},{_SCALES}"
+    """The views that are tried by default: flips and turns as in training, times four scales.
+
+    Squashed images have no scale: of them flips and turns alone.
+    """
+    seen = _SEEN[manifest.symmetry]
+    return seen if manifest.input == "squash" else f"{seen},{_SCALES}"
 
 
 def plain_place(views: Sequence[View]) -> int:
-    """The position of the plain view: as it is, cut into tiles or not.
+    """The position of the plain view: as it is, cut into tiles or squashed or neither.
 
     Raises InputError where there is none, or no view beside it.
     """
@@ -57,7 +61,7 @@ def plain_place(views: Sequence[View]) -> int:
 
 
 def _is_plain(view: View) -> bool:
-    return replace(view, tiling=None) == View()
+    return replace(view, tiling=None, squash_px=None) == View()
 
 
 def require_classes(manifest: Manifest, labels: Labels, model: Path) -> None:
@@ -91,7 +95,9 @@ def predict_candidates(
 
     Stopped, the same call goes on. Raises InputError where an image cannot be read.
     """
-    summary = predict_run(detector, manifest, files, out, config, on_progress=on_progress)
+    summary = predict_run(
+        detector, manifest, files, out, config, on_progress=on_progress, on_note=on_note
+    )
     if summary.skipped:
         image, reason = summary.skipped[0]
         reason = f"{len(summary.skipped)} of the images cannot be read, such as this: {reason}"
