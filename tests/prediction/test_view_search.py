@@ -232,6 +232,7 @@ def test_the_plain_view_is_found_and_something_beside_it() -> None:
     tiles = Tiling(side_px=64, overlap_px=16)
     assert plain_place(parse_views("scale=0.5|2,hflip", tiling=tiles)) == 0
     assert plain_place((*parse_views("only:hflip"), *parse_views("identity"))) == 1
+    assert plain_place(parse_views("hflip", squash_px=96)) == 0
     with pytest.raises(InputError, match="plain view, with which every search begins"):
         plain_place(parse_views("only:hflip|vflip"))
     with pytest.raises(InputError, match="nothing to choose from"):
