@@ -23,9 +23,7 @@ def main(source: Path, target: Path) -> None:
     ):
         for image in chosen:
             write_pair(image, target, split)
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
-    header = "path: .\ntrain: images/train\nval: images/val\nnames:\n"
-    (target / "data.yaml").write_text(header + names)
+    write_names(target)
 
 
 def evenly(items: list[Path], count: int) -> list[Path]:
@@ -34,16 +32,23 @@ def evenly(items: list[Path], count: int) -> list[Path]:
 
 def write_pair(image: Path, target: Path, split: str) -> None:
     name = image.name.removesuffix("_test.jpg")
-    labels = image.parents[1] / f"{image.parent.name}_not" / f"{name}.txt"
     picture = target / "images" / split / f"{name}.png"
-    rows = target / "labels" / split / f"{name}.txt"
-    for path in (picture, rows):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    picture.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(image) as scan:
         # The scans are binary: one bit a pixel undoes what JPEG added.
         scan.convert("L").point(lambda v: 255 * (v >= 128)).convert(
             "1", dither=Image.Dither.NONE
         ).save(picture, optimize=True)
+    write_labels(image, target, split)
+
+
+def write_labels(image: Path, target: Path, split: str) -> None:
+    """The labels of a scan as YOLO has them."""
+    name = image.name.removesuffix("_test.jpg")
+    labels = image.parents[1] / f"{image.parent.name}_not" / f"{name}.txt"
+    rows = target / "labels" / split / f"{name}.txt"
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(image) as scan:
         width, height = scan.size
     lines = []
     for row in labels.read_text().split("\n"):
@@ -54,6 +59,13 @@ def write_pair(image: Path, target: Path, split: str) -> None:
                 f"{kind - 1} {centre[0]} {centre[1]} {(x2 - x1) / width} {(y2 - y1) / height}\n"
             )
     rows.write_text("".join(lines))
+
+
+def write_names(target: Path) -> None:
+    """data.yaml: the parts and the classes."""
+    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
+    header = "path: .\ntrain: images/train\nval: images/val\nnames:\n"
+    (target / "data.yaml").write_text(header + names)
 
 
 if __name__ == "__main__":

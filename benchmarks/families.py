@@ -14,12 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from deeppcb_subset import TRAINING_BOARDS, write_labels, write_names
+
 from smallobj.detectors import detector_class, list_detectors
 from smallobj.weights import read_manifest
-
-NAMES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # types 1 to 6
-TRAINING_BOARDS = ("00041", "12000", "12100", "12300")
-SIDE = 640  # pixels of every scan
 
 
 def main() -> None:
@@ -41,24 +39,12 @@ def main() -> None:
 def write_data(source: Path, target: Path) -> None:
     """The scans as they are, with labels as YOLO has them."""
     for image in sorted(source.glob("PCBData/*/*/*_test.jpg")):
-        name = image.name.removesuffix("_test.jpg")
-        split = "train" if name.startswith(TRAINING_BOARDS) else "val"
-        labels = image.parents[1] / f"{image.parent.name}_not" / f"{name}.txt"
-        picture = target / "images" / split / f"{name}.jpg"
-        rows = target / "labels" / split / f"{name}.txt"
-        for path in (picture, rows):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        split = "train" if image.name.startswith(TRAINING_BOARDS) else "val"
+        picture = target / "images" / split / image.name.replace("_test", "")
+        picture.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(image, picture)
-        rows.write_text("".join(yolo_row(row) for row in labels.read_text().splitlines() if row))
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
-    header = "path: .\ntrain: images/train\nval: images/val\nnames:\n"
-    (target / "data.yaml").write_text(header + names)
-
-
-def yolo_row(row: str) -> str:
-    x1, y1, x2, y2, kind = map(int, row.split())
-    box = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-    return f"{kind - 1} {' '.join(str(v / SIDE) for v in box)}\n"
+        write_labels(image, target, split)
+    write_names(target)
 
 
 def train(arch: str, data: Path, out: Path, time_limit: str, seed: str) -> None:
