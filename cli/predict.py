@@ -4,23 +4,20 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from smallobj.cli.look_options import (
+    VIEWS_HELP,
+    BatchOption,
+    DeviceOption,
+    OverlapOption,
+    PrecisionOption,
+    ThreadsOption,
+    TileOption,
+    batch_of,
+)
 from smallobj.cli.scored import tell
 
 Value = TypeVar("Value")
 
-VIEWS_HELP = """Ways to look at each image. Commas multiply, | lists alternatives, and looking
-plainly is one of them unless a factor begins with only: - so hflip,scale=0.75|1 is
-{plain, hflip} x {0.75, 1}. Known: identity, hflip, vflip, rot90, rot180, rot270, transpose,
-antitranspose; the sets flips, rotations, d4; scale=S; brightness=F, contrast=F; tile=N,
-tile=N:OVERLAP; whole (downscaled to a tile's side), whole=N; squash=N (the whole image, N x N
-pixels whatever its shape)."""
-BatchOption = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|N",
-        help="Patches in each forward pass; auto: as many as pay. Halved where memory is short.",
-    ),
-]
 _MOST_TOLD = 20  # images left out that are named on the terminal
 
 
@@ -54,22 +51,12 @@ def predict(
         ),
     ] = False,
     views: Annotated[str | None, typer.Option(metavar="SPEC", help=VIEWS_HELP)] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|N|0", help="Side of the tiles in pixels; 0: none.", show_default="auto"
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
-    ] = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     batch: BatchOption = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all")
-    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     nms_iou: Annotated[
         float | None,
         typer.Option(
@@ -252,17 +239,6 @@ def predict(
             err=True,
         )
         raise typer.Exit(1)
-
-
-def batch_of(given: str) -> int | None:
-    """Patches in each forward pass as --batch says; None: auto."""
-    from smallobj.boxes import InputError
-
-    if given == "auto":
-        return None
-    if not (given.isascii() and given.isdigit() and len(given) < 7):
-        raise InputError("auto or a number of patches is wanted", field="batch", value=given)
-    return int(given)
 
 
 def _or(given: Value | None, default: Value) -> Value:

@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smallobj.cli.fold_options import FoldSeedOption, FoldsOption, GroupsOption
 from smallobj.cli.label_options import (
     MOST_BOXES,
     CommonOption,
@@ -108,20 +109,9 @@ def tune(
             show_default="NAME.run.toml",
         ),
     ] = None,
-    folds: Annotated[
-        int, typer.Option(help="Parts that the images are dealt into, at least 2.")
-    ] = 5,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|PATTERN",
-            help="Images that stay together, as frames of one film: a file of image,group lines, or"
-            " a regular expression whose first (...) in the image's id is the group.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Decides how images are dealt and drawn at random.")
-    ] = 0,
+    folds: FoldsOption = 5,
+    groups: GroupsOption = None,
+    seed: FoldSeedOption = 0,
     max_detections: Annotated[
         int,
         typer.Option(

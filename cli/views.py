@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from smallobj.cli.fold_options import FoldSeedOption, FoldsOption, GroupsOption
 from smallobj.cli.label_options import (
     ImagesOption,
     KindOption,
@@ -10,7 +11,16 @@ from smallobj.cli.label_options import (
     OriginOption,
     SplitOption,
 )
-from smallobj.cli.predict import VIEWS_HELP, BatchOption, batch_of
+from smallobj.cli.look_options import (
+    VIEWS_HELP,
+    BatchOption,
+    DeviceOption,
+    OverlapOption,
+    PrecisionOption,
+    ThreadsOption,
+    TileOption,
+    batch_of,
+)
 from smallobj.cli.scored import tell
 
 if TYPE_CHECKING:
@@ -52,16 +62,8 @@ def search(
             show_default="flips and turns as in training, times scale=0.75|1|1.25|1.5",
         ),
     ] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|N|0", help="Side of the tiles in pixels; 0: none.", show_default="auto"
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(help="Least overlap of tiles in pixels.", show_default="largest object"),
-    ] = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     candidates: Annotated[
         Path | None,
         typer.Option(
@@ -92,26 +94,13 @@ def search(
             help="Most seconds an image that the views may take here.", show_default="no limit"
         ),
     ] = None,
-    folds: Annotated[
-        int, typer.Option(help="Parts that the images are dealt into, at least 2.")
-    ] = 5,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|PATTERN",
-            help="Images that stay together, as frames of one film: a file of image,group lines, or"
-            " a regular expression whose first (...) in the image's id is the group.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Decides how images are dealt and drawn at random.")
-    ] = 0,
+    folds: FoldsOption = 5,
+    groups: GroupsOption = None,
+    seed: FoldSeedOption = 0,
     batch: BatchOption = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all")
-    ] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
     json: Annotated[
         Path | None, typer.Option(help="Also write all that was tried, as JSON.")
     ] = None,

@@ -27,7 +27,7 @@ def print_views(search: "ViewSearch") -> None:
 def verdict(search: "ViewSearch") -> list[str]:
     """What it comes to, a line a thing."""
     best, choice = search.best, search.best.chosen[0]
-    lines = [f"not taken: {step.name}, {step.reason}" for step in search.steps if not step.taken]
+    lines = [f"not taken: {step.name}, {step.reason}" for step in search.steps if not step.accepted]
     count = len(search.chosen)
     names = "; ".join(view.name for view in search.chosen)
     if count == 1:

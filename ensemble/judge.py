@@ -87,6 +87,38 @@ class Judged:
         return ""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedStep:
+    """What every fit chose at a step of a search, on its own images and on the held-out folds."""
+
+    name: str
+    own: Array  # [1 + F], the score of each choice on the images it was chosen on
+    judged: Judged  # on the held-out folds
+    gain: Difference  # out of fold
+    gain_small: Difference  # the same of objects under SMALL_PX
+    reason: str  # why it does not pay; empty where it does
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it pays over the last step accepted before it."""
+        return not self.reason
+
+    @property
+    def out_of_fold(self) -> float:
+        """Mean over folds of what was chosen on the others."""
+        return self.judged.every.mean
+
+    @property
+    def in_fold(self) -> float:
+        """Mean over fits of the same choices on the images they were chosen on."""
+        return mean_known(self.own[1:])
+
+    @property
+    def all_images(self) -> float:
+        """The score of the choice by all images on all images."""
+        return float(self.own[0])
+
+
 class Fuser(Protocol[Choice]):
     """Makes boxes as a choice says."""
 

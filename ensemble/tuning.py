@@ -219,7 +219,6 @@ class _Chain:
                 gain=judged.every.above(before.every),
                 gain_small=judged.small.above(before.small),
                 above_untuned=judged.every.above(self.untuned.every),
-                accepted=not reason,
                 reason=reason,
             )
         )

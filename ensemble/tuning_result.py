@@ -12,7 +12,7 @@ from smallobj.ensemble.calibration import Calibration
 from smallobj.ensemble.candidates import Candidate, is_alone
 from smallobj.ensemble.config import FusionConfig
 from smallobj.ensemble.heatmap import HeatMap, heatmap_of
-from smallobj.ensemble.judge import Judged, mean_known
+from smallobj.ensemble.judge import Judged, JudgedStep, mean_known
 from smallobj.ensemble.learnt_confidence import LearntConfidence
 from smallobj.ensemble.pareto import FrontRow
 from smallobj.ensemble.recipe import Recipe
@@ -21,34 +21,12 @@ from smallobj.evaluation import Difference
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
-    """One step of tuning: what every fit chose, and whether that pays out of fold."""
+class Step(JudgedStep):
+    """One step of tuning; the gains are over the step before that was accepted."""
 
-    name: str
     tried: int  # candidates, all fits together; those that fits share once
     chosen: tuple[Candidate, ...]  # [1 + F], the first by all images: that one is for the recipe
-    own: Array  # [1 + F], the score of each choice on the images it was chosen on
-    judged: Judged  # on the held-out folds
-    gain: Difference  # over the step before that was accepted, out of fold
-    gain_small: Difference  # the same of objects under 32 px
     above_untuned: Difference
-    accepted: bool
-    reason: str  # why not; empty where accepted
-
-    @property
-    def out_of_fold(self) -> float:
-        """Mean over folds of what was chosen on the others."""
-        return self.judged.every.mean
-
-    @property
-    def in_fold(self) -> float:
-        """Mean over fits of the same choices on the images they were chosen on."""
-        return mean_known(self.own[1:])
-
-    @property
-    def all_images(self) -> float:
-        """The score of the choice by all images on all images."""
-        return float(self.own[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from smallobj.boxes import Array
-from smallobj.ensemble.judge import Judged, mean_known
-from smallobj.evaluation import Difference
+from smallobj.ensemble.judge import JudgedStep
 from smallobj.prediction.view_recipe import ViewRecipe
 from smallobj.tta import View
 
@@ -23,37 +21,11 @@ class ViewChoice(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ViewStep:
-    """One view more: what every fit chose, and whether that pays out of fold."""
+class ViewStep(JudgedStep):
+    """One view more, by the name of what all images add; the gains are over the plain view."""
 
-    name: str  # the view that all images together add
     chosen: tuple[ViewChoice, ...]  # [1 + F], the first by all images: that one is for the recipe
-    own: Array  # [1 + F], the score of each choice on the images it was chosen on
-    judged: Judged  # on the held-out folds
-    gain: Difference  # over the plain view, out of fold
-    gain_small: Difference  # the same of objects under 32 px
     seconds: float  # an image, of what all images chose
-    reason: str  # why it does not pay; empty where it is taken
-
-    @property
-    def taken(self) -> bool:
-        """Whether it pays over the last step taken before it."""
-        return not self.reason
-
-    @property
-    def out_of_fold(self) -> float:
-        """Mean over folds of what was chosen on the others."""
-        return self.judged.every.mean
-
-    @property
-    def in_fold(self) -> float:
-        """Mean over fits of the same choices on the images they were chosen on."""
-        return mean_known(self.own[1:])
-
-    @property
-    def all_images(self) -> float:
-        """The score of the choice by all images on all images."""
-        return float(self.own[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +47,7 @@ class ViewSearch:
     @property
     def best(self) -> ViewStep:
         """The last step that pays: what is written."""
-        return next(step for step in reversed(self.steps) if step.taken)
+        return next(step for step in reversed(self.steps) if step.accepted)
 
     @property
     def chosen(self) -> tuple[View, ...]:
@@ -135,7 +107,7 @@ class ViewSearch:
             **{name: _known(value) for name, value in numbers.items()},
             "gain": {name: _known(value) for name, value in step.gain._asdict().items()},
             "gain_small": {n: _known(value) for n, value in step.gain_small._asdict().items()},
-            "taken": step.taken,
+            "taken": step.accepted,
             "reason": step.reason,
         }
 

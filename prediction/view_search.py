@@ -182,7 +182,7 @@ class _Search:
         judged = self._judge.judge(here.chosen)
         reason = ""
         if before:
-            last = next(step for step in reversed(before) if step.taken)
+            last = next(step for step in reversed(before) if step.accepted)
             reason = judged.pays(last.judged, before[0].judged)
         plain = before[0].judged if before else judged
         return ViewStep(
@@ -251,4 +251,4 @@ class _Search:
 def _exhausted(steps: Sequence[ViewStep]) -> bool:
     """Whether the last few views did not pay."""
     last = [step for step in steps if len(step.chosen[0].views) > 1][-_PATIENCE:]
-    return len(last) == _PATIENCE and not any(step.taken for step in last)
+    return len(last) == _PATIENCE and not any(step.accepted for step in last)

@@ -18,7 +18,14 @@ from smallobj.datasets.shipped import DEEPPCB
 from smallobj.detectors import Target, build_detector, describe, load_detector
 from smallobj.evaluation import map_score
 from smallobj.formats import read_labels, read_run, write_labels
-from smallobj.prediction import PredictConfig, merge_kept, predict, read_view_recipe, view_files
+from smallobj.prediction import (
+    PredictConfig,
+    merge_kept,
+    predict,
+    read_view_recipe,
+    threads_of,
+    view_files,
+)
 from smallobj.weights.checkpoint import save_weights
 from smallobj.weights.manifest import Manifest
 
@@ -180,7 +187,10 @@ def test_predicting_by_the_recipe_scores_what_was_searched(
 def test_any_set_of_views_merges_to_what_predicting_with_it_gives(
     searched, model, scans, tmp_path, merge: str
 ) -> None:
-    """A set that is no product, named by a recipe: to 1e-6 px, and as a run writes it."""
+    """A set that is no product, named by a recipe: to 1e-6 px, and as a run writes it.
+
+    On as many threads as the search had: more of them round otherwise.
+    """
     recipe = tmp_path / "views.toml"
     recipe.write_text(RECIPE.replace("nmw", merge))
     chosen = read_view_recipe(recipe, model="tiny")
@@ -190,18 +200,20 @@ def test_any_set_of_views_merges_to_what_predicting_with_it_gives(
     merged = merge_kept(kept.table, kept.info.views, config)
     detector, manifest = load_detector(model)
     paths = sorted((scans / "val").iterdir())
-    again = predict(
-        detector,
-        paths,
-        [path.name for path in paths],
-        classes=manifest.classes,
-        views=chosen.views,
-        nms_iou=0.4,
-        merge=merge,
-    )
+    with threads_of(1):
+        again = predict(
+            detector,
+            paths,
+            [path.name for path in paths],
+            classes=manifest.classes,
+            views=chosen.views,
+            nms_iou=0.4,
+            merge=merge,
+        )
     assert_same_boxes(merged, again, 1e-6)
     out = tmp_path / "a.json"
-    assert call("predict", model, scans / "val", "--recipe", recipe, "--out", out) == 0
+    arguments = ("predict", model, scans / "val", "--recipe", recipe, "--threads", 1)
+    assert call(*arguments, "--out", out) == 0
     assert_same_boxes(read_run(out).table, merged, 1.01e-3)
 
 

@@ -107,7 +107,7 @@ def test_what_is_taken_never_scores_below_the_plain_view_out_of_fold() -> None:
         find = dict(zip(NAMES, rng.uniform(0.3, 0.7, 4).tolist(), strict=True))
         kept = KeptViews(candidates(truth, find, seed=seed), NAMES)
         found = search_views(kept, truth, len, ViewPlan(folds=3, seed=seed))
-        taken = [step.out_of_fold for step in found.steps if step.taken]
+        taken = [step.out_of_fold for step in found.steps if step.accepted]
         assert taken == sorted(taken)
 
 
@@ -166,7 +166,7 @@ def test_settings_are_chosen_with_the_views() -> None:
     plan = ViewPlan(nms_ious=(0.5, 0.3))
     found = search_views(KeptViews(double, ("identity", "hflip")), truth, len, plan)
     assert [step.name for step in found.steps[:2]] == ["plain view", "settings"]
-    assert found.steps[1].taken
+    assert found.steps[1].accepted
     assert found.recipe("m").nms_iou == 0.3
     assert found.plain.chosen[0].nms_iou == 0.5
 
