@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss
 
 from smallobj.detectors.backbone import BACKBONES, Pyramid
-from smallobj.detectors.base import Detector, DetectorConfig, Target
+from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.layers import (
     ConvNormAct,
     UNetDecoder,
@@ -25,11 +25,12 @@ from smallobj.detectors.layers import (
     place_centres,
     prior_bias,
 )
+from smallobj.detectors.levels import StridesConfig
 from smallobj.detectors.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)
-class CenterNetConfig(DetectorConfig):
+class CenterNetConfig(StridesConfig):
     """Settings of CenterNet."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -47,16 +48,15 @@ class CenterNetConfig(DetectorConfig):
         "large": {**BACKBONES["large"], "width": 128},
     }
 
-    finest: int = 4  # pixels of the input a place of the heat map: 2 or 4
-    coarsest: int = 32  # stride of the encoder's last map; batches must be multiples
+    FINEST: ClassVar[tuple[int, ...]] = (2, 4)  # pixels of the input a place of the heat map
+    COARSEST: ClassVar[tuple[int, ...]] = (8, 16, 32)  # of the encoder's last map
+
     width: int = 64  # channels of the decoder's finest map and of the head
     radius: float = 0.54  # of the half box the heat of an object covers
     box_weight: float = 5.0  # of the box loss beside the heat loss's 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("finest", (2, 4))
-        self._one_of("coarsest", (8, 16, 32))
         self._between("width", 1, 4096)
         self._between("radius", 0.01, 1)
         self._between("box_weight", 0, 1000)

@@ -8,12 +8,14 @@ et al. 2014, "Spatial Pyramid Pooling" (https://arxiv.org/abs/1406.4729).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smallobj.detectors.backbone import FeaturePyramid, doubled
+from smallobj.detectors.layers import ConvNormAct, bare_conv
 
 _WIDEST = 512  # channels of a level at most
 _BLOCKS = {4: 1, 8: 2, 16: 2, 32: 1, 64: 1}  # residual blocks at a stride, in units of the depth
@@ -24,17 +26,7 @@ def channels_at(stride: int, width: int) -> int:
     return min(width * min(stride, 32) // 2, _WIDEST)
 
 
-class ConvNormSiLU(nn.Sequential):
-    """Convolution without bias, batch norm, SiLU; He initialisation."""
-
-    def __init__(
-        self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
-    ) -> None:
-        super().__init__(
-            _conv(channels_in, channels_out, kernel, stride),
-            nn.BatchNorm2d(channels_out),
-            nn.SiLU(),
-        )
+ConvNormSiLU = partial(ConvNormAct, act=nn.SiLU)
 
 
 class Residual(nn.Module):
@@ -77,7 +69,7 @@ class MeetingConv(nn.Module):
 
     def __init__(self, coarse: int, fine: int, channels_out: int) -> None:
         super().__init__()
-        whole = _conv(coarse + fine, channels_out, 1).weight.detach()  # started as one
+        whole = bare_conv(coarse + fine, channels_out, 1).weight.detach()  # started as one
         self.coarse = nn.Conv2d(coarse, channels_out, 1, bias=False)
         self.fine = nn.Conv2d(fine, channels_out, 1, bias=False)
         with torch.no_grad():
@@ -175,11 +167,3 @@ class CSPNeck(nn.Module):
         for shrink, up, level in zip(self.shrink, self.up, lowered[1:], strict=True):
             raised.append(up(torch.cat((shrink(raised[-1]), level), dim=1)))
         return raised
-
-
-def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    conv = nn.Conv2d(
-        channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
-    )
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return conv

@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from smallobj.boxes import InputError
-from smallobj.detectors.backbone import Pyramid, doubled
-from smallobj.detectors.base import Detector, DetectorConfig, Target
+from smallobj.detectors.backbone import Pyramid
+from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.layers import prior_bias
+from smallobj.detectors.levels import StridesConfig
 from smallobj.detectors.places import PRIOR, Positions, Queries, Selection, anchors
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetrConfig(DetectorConfig):
+class DetrConfig(StridesConfig):
     """Settings of detectors that refine queries."""
 
-    finest: int = 4  # stride of the first level, pixels
-    coarsest: int = 32  # stride of the last level, which attends to itself; divides batches
+    COARSEST: ClassVar[tuple[int, ...]] = (8, 16, 32)  # this level attends to itself
+
     width: int = 128  # channels of every level and query; a power of two times `heads`
     heads: int = 8  # of attention
     feedforward: int = 256  # channels inside each block of attention
@@ -45,9 +46,6 @@ class DetrConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("finest", (2, 4, 8, 16))
-        self._one_of("coarsest", (8, 16, 32))
-        self._between("finest", 2, self.coarsest)
         self._between("width", 8, 4096)
         self._between("heads", 1, 64)
         channels, rest = divmod(self.width, self.heads)
@@ -64,11 +62,6 @@ class DetrConfig(DetectorConfig):
         self._between("queries", 1, 10_000)
         self._between("denoising", 0, 10_000)
         self._between("anchor_strides", 0.5, 64)
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Of the levels, finest first, in pixels."""
-        return doubled(self.finest, self.coarsest)
 
 
 class Detr(Detector):

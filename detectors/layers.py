@@ -1,23 +1,38 @@
 """Small building blocks that detectors share."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_RELU = partial(nn.ReLU, inplace=True)
+
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, ReLU; He initialisation."""
+    """Convolution without bias, batch norm, activation (ReLU); He initialisation."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        act: Callable[[], nn.Module] = _RELU,
     ) -> None:
-        conv = nn.Conv2d(
-            channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
-        )
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        super().__init__(conv, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True))
+        conv = bare_conv(channels_in, channels_out, kernel, stride)
+        super().__init__(conv, nn.BatchNorm2d(channels_out), act())
+
+
+def bare_conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded to keep the size; He initialisation."""
+    conv = nn.Conv2d(
+        channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
 
 
 class UNetDecoder(nn.Module):

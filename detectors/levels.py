@@ -13,32 +13,44 @@ from smallobj.detectors.backbone import FeaturePyramid, Pyramid, doubled
 from smallobj.detectors.base import DetectorConfig
 from smallobj.detectors.layers import ConvNormAct
 
-_COARSEST_OF_BACKBONES = 32  # stride; coarser levels are made of the last map
+COARSEST_OF_BACKBONES = 32  # stride; coarser levels are made of the last map
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelsConfig(DetectorConfig):
-    """Settings of detectors that look at several levels of a pyramid."""
+class StridesConfig(DetectorConfig):
+    """Settings of detectors that look at maps of several strides."""
 
-    NECKS: ClassVar[tuple[str, ...]] = ("fpn", "pafpn")  # none too, where a head can do without
+    FINEST: ClassVar[tuple[int, ...]] = (2, 4, 8, 16)
+    COARSEST: ClassVar[tuple[int, ...]] = (8, 16, 32, 64, 128)
 
     finest: int = 4  # stride of the first level, pixels
     coarsest: int = 32  # stride of the last level; batches must be multiples
-    width: int = 64  # channels of every level and of the head
-    neck: str = "fpn"  # fpn: from the coarsest down; pafpn: then up again
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("finest", (2, 4, 8, 16))
-        self._one_of("coarsest", (8, 16, 32, 64, 128))
-        self._between("finest", 2, self.coarsest)
-        self._between("width", 1, 4096)
-        self._one_of("neck", self.NECKS)
+        self._one_of("finest", self.FINEST)
+        self._one_of("coarsest", self.COARSEST)
+        self._between("finest", self.FINEST[0], self.coarsest)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Of the levels, finest first, in pixels."""
         return doubled(self.finest, self.coarsest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelsConfig(StridesConfig):
+    """Settings of detectors that look at levels of one width through a neck."""
+
+    NECKS: ClassVar[tuple[str, ...]] = ("fpn", "pafpn")  # none too, where a head can do without
+
+    width: int = 64  # channels of every level and of the head
+    neck: str = "fpn"  # fpn: from the coarsest down; pafpn: then up again
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._between("width", 1, 4096)
+        self._one_of("neck", self.NECKS)
 
 
 class Levels(nn.Module):
@@ -54,7 +66,7 @@ class Levels(nn.Module):
             config.backbone,
             config.backbone_options,
             finest=config.finest,
-            coarsest=min(config.coarsest, _COARSEST_OF_BACKBONES),
+            coarsest=min(config.coarsest, COARSEST_OF_BACKBONES),
         )
         self.strides = config.strides
         self.out_channels = config.width  # torchvision's detectors ask for it

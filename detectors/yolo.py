@@ -25,19 +25,19 @@ from smallobj.detectors.assigner import (
     boxes_of,
     places_of,
 )
-from smallobj.detectors.backbone import FeaturePyramid, Pyramid, doubled
-from smallobj.detectors.base import Detector, DetectorConfig, Target
+from smallobj.detectors.backbone import FeaturePyramid, Pyramid
+from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.csp import ConvNormSiLU, CSPBackbone, CSPNeck, channels_at
 from smallobj.detectors.layers import prior_bias
+from smallobj.detectors.levels import COARSEST_OF_BACKBONES, StridesConfig
 from smallobj.detectors.registry import register
 
 _LOWEST = -2  # strides: the first distance of a distribution; the window of places reaches 2.5
 _START = 2.0  # strides from a place to a side at first: boxes of 16 px at stride 4
-_COARSEST_OF_TIMM = 32  # stride; a coarser level is made of timm's last map
 
 
 @dataclass(frozen=True, kw_only=True)
-class YOLOConfig(DetectorConfig):
+class YOLOConfig(StridesConfig):
     """Settings of YOLO."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -48,9 +48,10 @@ class YOLOConfig(DetectorConfig):
         "l": {"backbone": "csp", "width": 64, "depth": 3},
     }
 
+    FINEST: ClassVar[tuple[int, ...]] = (4, 8, 16)
+    COARSEST: ClassVar[tuple[int, ...]] = (8, 16, 32, 64)
+
     backbone: str = "csp"  # our own, or any timm name
-    finest: int = 4  # stride of the first level, pixels
-    coarsest: int = 32  # stride of the last level; batches must be multiples
     width: int = 16  # channels at stride 2; a level has twice those of the one before, to 512
     depth: int = 1  # residual blocks of the neck's stages and of the backbone's thinnest
     reg_max: int = 16  # distances of a distribution: -2 to reg_max - 3 strides
@@ -64,9 +65,6 @@ class YOLOConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("finest", (4, 8, 16))
-        self._one_of("coarsest", (8, 16, 32, 64))
-        self._between("finest", 4, self.coarsest)
         self._between("width", 8, 512)
         if self.width % 8:
             raise InputError("must be a multiple of 8", field="width", value=self.width)
@@ -84,11 +82,6 @@ class YOLOConfig(DetectorConfig):
                 field="backbone_options",
                 value=self.backbone_options,
             )
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Of the levels, finest first, in pixels."""
-        return doubled(self.finest, self.coarsest)
 
 
 @register("yolo")
@@ -267,7 +260,7 @@ def _backbone(config: YOLOConfig) -> FeaturePyramid:
         config.backbone,
         config.backbone_options,
         finest=config.finest,
-        coarsest=min(config.coarsest, _COARSEST_OF_TIMM),
+        coarsest=min(config.coarsest, COARSEST_OF_BACKBONES),
     )
 
 

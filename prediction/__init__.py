@@ -11,6 +11,7 @@ from smallobj.prediction.engine import (
     PredictConfig,
     Seen,
     as_table,
+    neutral_colour,
     predict,
     stream,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "find_images",
     "find_part",
     "merge_kept",
+    "neutral_colour",
     "one_line",
     "open_model",
     "part_path",

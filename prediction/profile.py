@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from smallobj.boxes import InputError
 from smallobj.datasets import ImageSource
@@ -17,9 +15,10 @@ from smallobj.prediction.device import autocast, choose_precision
 from smallobj.prediction.engine import PredictConfig, stream
 from smallobj.prediction.latency import Latency, measure_latency, threads_of
 from smallobj.prediction.traffic import Traffic, count_traffic
+from smallobj.weights import DTYPES
+from smallobj.weights.checkpoint import cast_weights, packed
 
 MB = 1_000_000  # bytes, as contests and disks count
-_STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _MOST_PIXELS = 1e9  # of a batch; more is a slip of the finger
 
 
@@ -114,17 +113,7 @@ def weight_sizes(detector: Detector) -> dict[str, int]:
     As `save_weights` would write it: header and metadata too; whole numbers stay as they are.
     """
     state = detector.state_dict()
-    return {name: len(_stored(state, dtype)) for name, dtype in _STORED.items()}
-
-
-def _stored(state: dict[str, Tensor], dtype: torch.dtype) -> bytes:
-    tensors = {
-        name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.to("cpu"))
-        .clone()
-        .contiguous()
-        for name, tensor in state.items()
-    }
-    return save(tensors, metadata={"format": "pt"})
+    return {name: len(packed(cast_weights(state, name))) for name in DTYPES}
 
 
 def profile_detector(

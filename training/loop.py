@@ -29,7 +29,7 @@ from smallobj.training.snapshot import Progress, load_snapshot, save_best, save_
 from smallobj.training.stop import StopRequest
 from smallobj.training.validation import Validation
 from smallobj.weights import FULL, Manifest
-from smallobj.weights.checkpoint import apply_state, cast_weights, save_weights
+from smallobj.weights.checkpoint import apply_state, cast_weights, require_finite, save_weights
 
 FAILED_STEPS = 3  # in a row end a run
 
@@ -128,7 +128,7 @@ class Loop:
         model, state = self._as_stored()
         found = self.validation.predict(model, self._validating)
         latency_ms = 1000 * (time.perf_counter() - started) / len(found.images)
-        pixels = self.validation.pixel_scores(self.averaged.model, self._validating)
+        pixels = self.validation.pixel_scores(model, self._validating)
         scores = self.validation.scores(found) | pixels
         self._validation_s = time.perf_counter() - started
         progress, score = self.progress, scores[self.config.metric]
@@ -161,6 +161,7 @@ class Loop:
         """The averaged weights as they will be read back, and as they are written."""
         model = self.averaged.model
         state = cast_weights(model.state_dict(), self.config.store)
+        require_finite(state)
         if self.config.store != FULL:
             model = copy.deepcopy(model)
             apply_state(model, state)

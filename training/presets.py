@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smallobj.boxes import InputError
-from smallobj.detectors import build_detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +13,6 @@ class Preset:
 
     settings: Mapping[str, Any]
     crops: Mapping[str, Any] = field(default_factory=dict)
-    sides: tuple[int, ...] = ()  # for `crop`: the first whose pixels the detector's stride divides
 
 
 PRESETS: dict[str, Preset] = {
@@ -29,8 +27,7 @@ PRESETS: dict[str, Preset] = {
             "lr": 1e-3,
             "momentum": 0.937,
         },
-        crops={"input": "squash"},
-        sides=(300, 320),
+        crops={"input": "squash", "crop": 320},  # the multiple of its stride nearest to 300
     ),
 }
 
@@ -39,8 +36,7 @@ def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings `given` and, where they name a preset, its own for those that are not.
 
     Both are plain values as config.toml has them. The preset's size goes with its detector: it
-    does not stand for another one that is given. Raises InputError where there is no such preset,
-    or the detector that it comes to cannot be built.
+    does not stand for another one that is given. Raises InputError where there is no such preset.
     """
     if given.get("preset") is None:
         return dict(given)
@@ -49,8 +45,6 @@ def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     if merged["arch"] != preset.settings["arch"] and "size" not in given:
         merged.pop("size", None)  # a size of another detector
     merged["crops"] = {**preset.crops, **given.get("crops", {})}
-    if preset.sides and "crop" not in merged["crops"]:
-        merged["crops"]["crop"] = _fitting_side(preset.sides, merged)
     return merged
 
 
@@ -59,17 +53,3 @@ def _preset(name: str) -> Preset:
         known = ", ".join(PRESETS)
         raise InputError(f"unknown preset; known: {known}", field="preset", value=name)
     return PRESETS[name]
-
-
-def _fitting_side(sides: tuple[int, ...], settings: Mapping[str, Any]) -> int:
-    """The first side that is a multiple of the detector's stride; the first where none is."""
-    backbone = {name: settings[name] for name in ("backbone",) if name in settings}
-    detector = build_detector(
-        settings["arch"],
-        num_classes=1,
-        mean=(127.5,) * 3,
-        std=(64.0,) * 3,
-        size=settings.get("size"),
-        **(backbone | settings.get("detector", {})),
-    )
-    return next((side for side in sides if side % detector.stride == 0), sides[0])

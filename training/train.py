@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from smallobj.boxes import InputError
 from smallobj.datasets import ImageCache, Samples, colour_statistics, samples_of
 from smallobj.detectors import Detector, describe, detector_class
-from smallobj.prediction import choose_device, choose_precision, views_of
+from smallobj.prediction import choose_device, choose_precision, neutral_colour, views_of
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import TrainingData, load_data
 from smallobj.training.folder import RunFolder
@@ -105,7 +104,7 @@ def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Pre
         restored=restored,
         tell=reporter.note,
     )
-    crops = _samples(config, data, cache, mean=mean, stride=model.stride)
+    crops = _samples(config, data, cache, model)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Prepared(
         started=started,
@@ -198,27 +197,21 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
 
 
 def _samples(
-    config: TrainConfig,
-    data: TrainingData,
-    cache: ImageCache,
-    *,
-    mean: tuple[float, float, float],
-    stride: int,
+    config: TrainConfig, data: TrainingData, cache: ImageCache, model: Detector
 ) -> Samples:
-    if config.crops.crop % stride:
+    if config.crops.crop % model.stride:
         raise InputError(
-            f"must be a multiple of {stride} for this detector",
+            f"must be a multiple of {model.stride} for this detector",
             field="crop",
             value=config.crops.crop,
         )
-    red, green, blue = (int(v) for v in np.rint(mean))
     crops = samples_of(
         data.train.table,
         data.train.paths,
         config.crops,
         seed=config.seed,
         cache=cache,
-        pad=(red, green, blue),
+        pad=neutral_colour(model),
     )
     if not len(crops):
         raise InputError("every training box is marked to be ignored", file=config.data)

@@ -28,17 +28,22 @@ def save_weights(folder: str | Path, state: Mapping[str, Tensor], manifest: Mani
     Each file is written whole or not at all. A process killed between the two leaves new weights
     beside an old manifest, which `load_weights` refuses rather than mixes up.
     """
-    # Own memory for each: safetensors refuses tensors that share, and memory formats of a device.
-    tensors = {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()
-    }
-    content = save(tensors, metadata={"format": "pt"})
+    content = packed(state)
     complete = replace(
         manifest, sha256=hashlib.sha256(content).hexdigest(), weight_bytes=len(content)
     )
     write_bytes(Path(folder) / WEIGHTS, content)
     write_manifest(folder, complete)
     return complete
+
+
+def packed(state: Mapping[str, Tensor]) -> bytes:
+    """The tensors as weights.safetensors holds them."""
+    # Own memory for each: safetensors refuses tensors that share, and memory formats of a device.
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()
+    }
+    return save(tensors, metadata={"format": "pt"})
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Manifest]:
@@ -114,16 +119,16 @@ def copy_fitting(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def cast_weights(state: Mapping[str, Tensor], precision: str) -> dict[str, Tensor]:
-    """The tensors with all that are fractions in a precision of DTYPES, on the CPU.
-
-    Raises InputError, naming the tensor, where a value is too large for it.
-    """
+    """The tensors with all that are fractions in a precision of DTYPES, on the CPU."""
     dtype: torch.dtype = getattr(torch, DTYPES[precision])
-    cast = {
+    return {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in state.items()
     }
-    for name, tensor in cast.items():
+
+
+def require_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise InputError, naming the tensor, where a weight was too large for the type it has."""
+    for name, tensor in state.items():
         if tensor.is_floating_point() and bool(torch.isinf(tensor).any()):
-            raise InputError(f"a weight is too large for {precision}", item=name)
-    return cast
+            raise InputError(f"a weight is too large for {tensor.dtype}", item=name)

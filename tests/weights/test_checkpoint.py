@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from smallobj.boxes import Classes, InputError
 from smallobj.weights import Manifest, read_manifest, write_manifest
-from smallobj.weights.checkpoint import apply_state, load_weights, save_weights
+from smallobj.weights.checkpoint import (
+    apply_state,
+    cast_weights,
+    copy_fitting,
+    load_weights,
+    require_finite,
+    save_weights,
+)
 
 MANIFEST = Manifest(
     id="a",
@@ -161,3 +168,21 @@ def test_a_full_disk_leaves_the_old_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert manifest == before[1]
     assert read_manifest(tmp_path).id == "a"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.toml", "weights.safetensors"]
+
+
+def test_a_weight_too_large_for_half_precision_is_named() -> None:
+    state = {"large": torch.tensor([1.0, 7e4]), "count": torch.tensor(10**6)}
+    require_finite(cast_weights(state, "bf16"))
+    half = cast_weights(state, "fp16")
+    assert half["count"] == 10**6
+    with pytest.raises(InputError, match=r"item large: a weight is too large for torch\.float16"):
+        require_finite(half)
+
+
+def test_what_fits_is_copied_and_what_does_not_is_named() -> None:
+    module = torch.nn.Linear(2, 3)
+    bias = module.bias.detach().clone()
+    state = {"weight": torch.ones(3, 2), "bias": torch.ones(4), "more": torch.ones(1)}
+    assert copy_fitting(module, state) == ["bias"]
+    assert bool((module.weight == 1).all())
+    assert torch.equal(module.bias, bias)
