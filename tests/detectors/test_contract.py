@@ -122,7 +122,7 @@ def test_a_batch_gives_what_single_images_give(name: str, tiny: Build) -> None:
         # A processor may round the last places of a vector otherwise: near ties change places.
         same = torch.isclose(candidates.xyxy, alone[0].xyxy, atol=1e-3).all(dim=1)
         same &= candidates.label == alone[0].label
-        assert float(same.float().mean()) > 0.99
+        assert int((~same).sum()) <= len(same) / 100
 
 
 def assert_candidates(candidates: Candidates, height: int, width: int, limit: int) -> None:
