@@ -133,8 +133,7 @@ def test_a_preset_stands_where_no_flag_is_given(
 
     preset = Preset(
         settings={"arch": "centernet", "size": "tiny", "batch": 2, "seed": 7},
-        crops={"input": "squash"},
-        sides=(70, 64),
+        crops={"input": "squash", "crop": 64},
     )
     monkeypatch.setitem(PRESETS, "mine", preset)
     out = tmp_path / "a"
