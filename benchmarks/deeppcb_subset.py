@@ -1,15 +1,20 @@
 """Makes the images that ship in datasets/deeppcb from a checkout of DeepPCB (MIT).
 
 python benchmarks/deeppcb_subset.py ../shared/data/deeppcb datasets/deeppcb
+
+Other benchmarks take whole boards from the same checkout (`write_boards`).
 """
 
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
 
 NAMES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # types 1 to 6
 TRAINING_BOARDS = ("00041", "12000", "12100", "12300")
+VALIDATION_BOARDS = ("13000", "44000")
 TRAINING_IMAGES, VALIDATION_IMAGES = 360, 60
 
 
@@ -28,6 +33,18 @@ def main(source: Path, target: Path) -> None:
 
 def evenly(items: list[Path], count: int) -> list[Path]:
     return [items[i * len(items) // count] for i in range(count)]
+
+
+def write_boards(source: Path, target: Path, parts: Mapping[str, tuple[str, ...]]) -> None:
+    """The scans of whole boards as they are, by part, with labels as YOLO has them."""
+    for part, boards in parts.items():
+        for image in sorted(source.glob("PCBData/*/*/*_test.jpg")):
+            if image.name.startswith(boards):
+                picture = target / "images" / part / image.name.replace("_test", "")
+                picture.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(image, picture)
+                write_labels(image, target, part)
+    write_names(target)
 
 
 def write_pair(image: Path, target: Path, split: str) -> None:

@@ -8,13 +8,12 @@ Everything else is as `smallobj train` has it. What is there already is not trai
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from deeppcb_subset import TRAINING_BOARDS, write_labels, write_names
+from deeppcb_subset import TRAINING_BOARDS, VALIDATION_BOARDS, write_boards
 
 from smallobj.detectors import detector_class, list_detectors
 from smallobj.weights import read_manifest
@@ -30,21 +29,11 @@ def main() -> None:
     given = parser.parse_args()
     data = given.out / "data"
     if not (data / "data.yaml").exists():
-        write_data(given.source, data)
+        parts = {"train": TRAINING_BOARDS, "val": VALIDATION_BOARDS}
+        write_boards(given.source, data, parts)
     for arch in given.archs:
         train(arch, data, given.out, given.time_limit, given.seed)
     print(table(given.archs, data, given.out))
-
-
-def write_data(source: Path, target: Path) -> None:
-    """The scans as they are, with labels as YOLO has them."""
-    for image in sorted(source.glob("PCBData/*/*/*_test.jpg")):
-        split = "train" if image.name.startswith(TRAINING_BOARDS) else "val"
-        picture = target / "images" / split / image.name.replace("_test", "")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(image, picture)
-        write_labels(image, target, split)
-    write_names(target)
 
 
 def train(arch: str, data: Path, out: Path, time_limit: str, seed: str) -> None:
