@@ -15,6 +15,8 @@ from smallobj.formats import read_run
 from smallobj.weights.checkpoint import save_weights
 from smallobj.weights.manifest import Manifest
 
+pytestmark = pytest.mark.usefixtures("full_precision")  # boxes of two ways are compared
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
