@@ -1,7 +1,8 @@
 """Images from disk, and the crops or squashed images a detector learns from."""
 
 from smallobj.datasets.cache import ImageCache
-from smallobj.datasets.crops import INPUTS, Crop, CropConfig, Crops
+from smallobj.datasets.config import INPUTS, CropConfig
+from smallobj.datasets.crops import Crop, Crops
 from smallobj.datasets.images import MAX_MEGAPIXELS, ImageSource, image_size, read_image
 from smallobj.datasets.loader import Batch, CropLoader
 from smallobj.datasets.samples import Samples, samples_of
