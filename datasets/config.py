@@ -42,7 +42,7 @@ class CropConfig:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("crop", 32, 4096),
-            ("scale", 0.1, 1),
+            ("scale", 0.05, 1),
             ("background", 0, 0.9),
             ("crops_per_image", 1, 1000),
             ("balance", 0, 1),

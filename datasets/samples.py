@@ -12,7 +12,7 @@ from smallobj.datasets.squash import Squashed
 
 
 class Samples(Protocol):
-    """Samples in epochs without end, each a function of (seed, epoch, index) and its config alone."""
+    """Samples in epochs without end, each a function of (seed, epoch, index, config) alone."""
 
     def __len__(self) -> int:
         """Samples an epoch; 0 where there is nothing to learn."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from smallobj.boxes import BoxTable, InputError
 from smallobj.datasets import Crop, CropConfig, CropLoader, Crops, ImageCache
+from smallobj.datasets.loader import make_batch
 from smallobj.datasets.windows import Window, background_window, boxes_in_window, window_around
 
 Marked = tuple[BoxTable, list[Path]]
@@ -100,6 +101,27 @@ def test_batches_do_not_depend_on_workers_or_on_where_they_began(
         assert all(torch.equal(x, y) for x, y in zip(a.label, b.label, strict=True))
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_batch_is_cut_by_the_config_that_holds_when_it_is_taken(
+    marked: Marked, workers: int
+) -> None:
+    """What was cut ahead before it was known is cut again; which boxes are aimed at stays."""
+    usual, later = CropConfig(crop=64), CropConfig(crop=64, colour=0, scale_jitter=0)
+    crops, known = crops_of(marked, usual), False
+
+    def config_at(step: int) -> CropConfig:
+        return later if known and step >= 3 else usual
+
+    with CropLoader(crops, 5, workers=workers, config_at=config_at) as loader:
+        found = [next(loader) for _ in range(2)]
+        known = True
+        found += [next(loader) for _ in range(3)]
+    for step, batch in enumerate(found):
+        wanted = make_batch(crops, 5, step, later if step >= 3 else usual)
+        assert torch.equal(batch.images, wanted.images)
+    assert not torch.equal(found[3].images, make_batch(crops, 5, 3).images)
+
+
 def test_images_without_a_box_are_background_and_none_at_all_is_no_crop(marked: Marked) -> None:
     table, paths = marked
     crops = crops_of(marked, CropConfig(crop=96, background=0.5))
@@ -181,7 +203,17 @@ def test_a_box_larger_than_the_crop_is_shown_in_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("crop", 8), ("background", 1.0), ("symmetry", "some"), ("colour", -1)]
+    ("field", "value"),
+    [
+        ("crop", 8),
+        ("background", 1.0),
+        ("symmetry", "some"),
+        ("colour", -1),
+        ("mosaic", 1.1),
+        ("paste", -0.1),
+        ("balance", 2),
+        ("scale", 0),
+    ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"field {field}"):
