@@ -59,8 +59,7 @@ def measured_length(
     done: steps so far. step_s: seconds of some of them, of which the median counts. validation_s:
     what a whole validation takes. There is at least one step, and one validation at the end.
     first_cost: of the steps that were done, mean_cost: of all that the run will have; in native
-    steps. Steps are taken to last in proportion, so that what cheap ones spend beside the model,
-    counted for dear ones too, ends a run early rather than late.
+    steps, in proportion to which steps are taken to last.
     """
     usable = max(0.0, left_s * _RESERVE)
     validations = max(1, int(_VALIDATION_SHARE * usable / validation_s))

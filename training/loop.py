@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smallobj.datasets import Batch, CropLoader, Samples
+from smallobj.datasets import Batch, CropConfig, CropLoader, Samples, make_batch
 from smallobj.detectors import Detector, Target
 from smallobj.prediction import autocast
 from smallobj.training.config import TrainConfig
+from smallobj.training.dry_step import dry_step_s
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import (
@@ -285,8 +286,16 @@ class Loop:
         )
         self._losses.clear()
 
+    def _step_s_of(self, crops: CropConfig) -> float:
+        batch = make_batch(self.crops, self.config.batch, self.progress.step, crops)
+        return dry_step_s(self.model, lambda: self._losses_of(batch))
+
     def _settle_length(self) -> None:
         self._validation_s = self.validation.seconds(self.averaged.model)
+        if self.config.stages:
+            step_s = {crops.crop: self._step_s_of(crops) for crops in self.phases.configs}
+            self.phases = Phases(self.config, stride=self.model.stride, step_s=step_s)
+            self._native_s.clear()
         assert self.config.time_limit is not None
         measured = list(self._step_s)[MEASURED_STEPS // 4 :]  # the first ones warm up
         length = measured_length(

@@ -4,6 +4,7 @@ A phase is a function of the settings and of the stored length of the run alone,
 goes on from a snapshot is in the same one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -21,7 +22,7 @@ class Phase:
 
     first_step: int  # from 0
     crops: CropConfig  # that its samples are cut by
-    cost: float  # pixels of a crop as a share of a native one: about what a step takes
+    cost: float  # of a step as a share of a native one: by pixels of a crop, or as was measured
     plain: bool  # without augmentation
 
     def told(self) -> str:
@@ -34,12 +35,17 @@ class Phase:
 class Phases:
     """The phases of a run, whatever its length turns out to be."""
 
-    def __init__(self, config: TrainConfig, *, stride: int) -> None:
-        """stride: of the detector. Raises InputError where crops of a stage become too small."""
+    def __init__(
+        self, config: TrainConfig, *, stride: int, step_s: Mapping[int, float] | None = None
+    ) -> None:
+        """stride: of the detector. step_s: seconds of a step by side of the crops, where measured.
+
+        They change costs, not phases. Raises InputError where crops of a stage become too small.
+        """
         stages = (*parse_stages(config.stages), Stage(scale=1, share=0))
         self._crops = [_staged(config.crops, stage, stride) for stage in stages]
         self._ends = list(accumulate(stage.share for stage in stages[:-1]))  # shares of the run
-        self._native_px, self._plain_end = config.crops.crop, config.plain_end
+        self._plain_end, self._step_s = config.plain_end, step_s
         self.of = lru_cache(_LENGTHS)(self._of)
 
     def at(self, step: int, length: Length | None) -> Phase:
@@ -72,7 +78,15 @@ class Phases:
         )
 
     def _cost(self, stage: int) -> float:
-        return (self._crops[stage].crop / self._native_px) ** 2
+        mine, native = self._crops[stage].crop, self._crops[-1].crop
+        if self._step_s is None:
+            return (mine / native) ** 2
+        return self._step_s[mine] / self._step_s[native]
+
+    @property
+    def configs(self) -> tuple[CropConfig, ...]:
+        """Of the crops of each stage, augmented, the native one last."""
+        return tuple(self._crops)
 
     @property
     def mean_cost(self) -> float:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from smallobj.boxes import InputError
 from smallobj.datasets import Batch
 from smallobj.training import TrainConfig, resume, train
+from smallobj.training.dry_step import dry_step_s
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.loop import Loop
 from smallobj.training.phases import Phases
@@ -135,6 +136,24 @@ def test_a_planned_length_validates_oftener_where_steps_cost_more(quick: Setting
     assert cheap == Length(steps=3000, validate_every=1000)
 
 
+def test_measured_seconds_change_costs_and_not_phases(quick: Settings) -> None:
+    config = TrainConfig.from_dict({**quick, "stages": "0.5:0.4"})
+    by_pixels = Phases(config, stride=STRIDE)
+    measured = Phases(config, stride=STRIDE, step_s={32: 0.3, 64: 0.4})
+    length = Length(steps=100, validate_every=10)
+    assert seen(measured, length) == seen(by_pixels, length)
+    assert measured.mean_cost == pytest.approx(0.4 * 0.75 + 0.6)
+    assert by_pixels.mean_cost == pytest.approx(0.4 * 0.25 + 0.6)
+
+
+def test_a_dry_step_leaves_the_model_as_it_was() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert dry_step_s(model, lambda: {"loss": model(torch.rand(4, 3)).square().sum()}) > 0
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def lines(out: Path, kind: str) -> list[dict[str, Any]]:
     text = (out / "log.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, text) if line["kind"] == kind]
@@ -200,6 +219,7 @@ def test_with_a_time_limit_the_phases_follow_the_length_that_was_settled(
         return Length(steps=done + 4, validate_every=20, settled=done)
 
     monkeypatch.setattr(Loop, "_losses_of", losses_of)
+    monkeypatch.setattr("smallobj.training.loop.dry_step_s", lambda *_: 0.1)
     monkeypatch.setattr("smallobj.training.loop.measured_length", short)
     config = TrainConfig.from_dict({**quick, **LEVERS, "time_limit": 60.0, "workers": 3})
     result = train(config, tmp_path / "a", reporter=listener())
