@@ -15,6 +15,8 @@ from smallobj.training.config import TrainConfig
 from smallobj.training.length import Length
 from smallobj.training.stages import Stage, parse_stages
 
+_LENGTHS = 2  # kept at hand: not known, and known
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -104,9 +106,6 @@ class Phases:
             max(0, end - max(step, phase.first_step)) * phase.cost
             for phase, end in zip(phases, ends, strict=True)
         )
-
-
-_LENGTHS = 2  # not known, and known
 
 
 def _staged(crops: CropConfig, stage: Stage, stride: int) -> CropConfig:
