@@ -315,12 +315,36 @@ def train(
             help="Share of the crops at places without an object.",
         ),
     ] = None,
+    balance: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0",
+            rich_help_panel="Samples",
+            help="How far rare classes are aimed at oftener: 0, as labelled, to 1, all alike.",
+        ),
+    ] = None,
     scale_jitter: Annotated[
         float | None,
         typer.Option(
             show_default="0.25",
             rich_help_panel="Samples",
             help="Half of the crops are scaled by up to 1 + this, or down by as much.",
+        ),
+    ] = None,
+    mosaic: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0",
+            rich_help_panel="Samples",
+            help="Share of the crops that are put together from four images.",
+        ),
+    ] = None,
+    paste: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0",
+            rich_help_panel="Samples",
+            help="Share of the crops into which 1 to 3 objects of other images are pasted.",
         ),
     ] = None,
     colour: Annotated[
@@ -337,6 +361,25 @@ def train(
             show_default="all",
             rich_help_panel="Samples",
             help="Flips and turns of the crops: all, mirror (left and right alone) or none.",
+        ),
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE:SHARE,...",
+            show_default="native scale throughout",
+            rich_help_panel="Samples",
+            help="Learn at lower scales first: 0.5:0.4 shows the first 0.4 of the steps the same"
+            " places at half the scale, in crops of half the side, which cost a quarter.",
+        ),
+    ] = None,
+    plain_end: Annotated[
+        float | None,
+        typer.Option(
+            show_default="0.1",
+            rich_help_panel="Samples",
+            help="Share of the steps, the last ones, without mosaic, pasted objects, scale jitter"
+            " and change of colours; 0: never.",
         ),
     ] = None,
     device: Annotated[
@@ -445,6 +488,8 @@ def train(
         "ema": ema,
         "clip": clip,
         "metric": metric,
+        "stages": stages,
+        "plain_end": plain_end,
         "validate_every": validate_every,
         "seed": seed,
         "device": device,
@@ -459,7 +504,10 @@ def train(
         "crop": crop,
         "background": background,
         "crops_per_image": crops_per_image,
+        "balance": balance,
         "scale_jitter": scale_jitter,
+        "mosaic": mosaic,
+        "paste": paste,
         "colour": colour,
         "symmetry": symmetry,
     }

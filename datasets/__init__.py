@@ -1,9 +1,10 @@
 """Images from disk, and the crops or squashed images a detector learns from."""
 
 from smallobj.datasets.cache import ImageCache
-from smallobj.datasets.crops import INPUTS, Crop, CropConfig, Crops
+from smallobj.datasets.config import INPUTS, CropConfig
+from smallobj.datasets.crops import Crop, Crops
 from smallobj.datasets.images import MAX_MEGAPIXELS, ImageSource, image_size, read_image
-from smallobj.datasets.loader import Batch, CropLoader
+from smallobj.datasets.loader import Batch, CropLoader, make_batch
 from smallobj.datasets.samples import Samples, samples_of
 from smallobj.datasets.squash import Squashed
 from smallobj.datasets.statistics import ColourStatistics, colour_statistics
@@ -26,6 +27,7 @@ __all__ = [
     "ZipMember",
     "colour_statistics",
     "image_size",
+    "make_batch",
     "read_image",
     "samples_of",
 ]

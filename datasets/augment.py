@@ -13,26 +13,27 @@ Pixels = NDArray[np.uint8]
 
 
 class Symmetry(NamedTuple):
-    """One of the eight ways to lay a square: first transposed, then mirrored."""
+    """One of the eight ways to lay a square, or any image: first transposed, then mirrored."""
 
     transpose: bool
     mirror_x: bool
     mirror_y: bool
 
     def image(self, image: Pixels) -> Pixels:
-        """A view of a square image [S, S, 3] laid this way."""
+        """A view of an image [H, W, 3] laid this way."""
         if self.transpose:
             image = image.transpose(1, 0, 2)
         return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
-    def boxes(self, xyxy: Array, side: float) -> Array:
-        """The boxes [M, 4] of a square of `side` pixels laid this way."""
+    def boxes(self, xyxy: Array, size: tuple[float, float]) -> Array:
+        """The boxes [M, 4] of an image laid this way, `size` (width, height) once it is so."""
+        width, height = size
         if self.transpose:
             xyxy = xyxy[:, [1, 0, 3, 2]]
         if self.mirror_x:
-            xyxy = np.stack([side - xyxy[:, 2], xyxy[:, 1], side - xyxy[:, 0], xyxy[:, 3]], axis=1)
+            xyxy = np.stack([width - xyxy[:, 2], xyxy[:, 1], width - xyxy[:, 0], xyxy[:, 3]], 1)
         if self.mirror_y:
-            xyxy = np.stack([xyxy[:, 0], side - xyxy[:, 3], xyxy[:, 2], side - xyxy[:, 1]], axis=1)
+            xyxy = np.stack([xyxy[:, 0], height - xyxy[:, 3], xyxy[:, 2], height - xyxy[:, 1]], 1)
         return xyxy
 
 

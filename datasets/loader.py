@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from smallobj.datasets.config import CropConfig
 from smallobj.datasets.samples import Samples
 
 
@@ -28,12 +29,25 @@ class CropLoader:
     cache of images. With 0 workers a batch is cut when it is asked for.
     """
 
-    def __init__(self, crops: Samples, batch: int, *, workers: int, first_step: int = 0) -> None:
-        self._crops, self._batch = crops, batch
+    def __init__(
+        self,
+        crops: Samples,
+        batch: int,
+        *,
+        workers: int,
+        first_step: int = 0,
+        config_at: Callable[[int], CropConfig | None] = lambda step: None,
+    ) -> None:
+        """config_at: the config that holds at a step, None: the one that the crops were made with.
+
+        What it says when a step is taken counts: a batch that was cut ahead by another config, as
+        the length of the run was not known then, is cut again.
+        """
+        self._crops, self._batch, self._config_at = crops, batch, config_at
         self._next = first_step
         self._pool = ThreadPoolExecutor(workers, "crops") if workers else None
         self._ahead = 2 * workers
-        self._waiting: deque[Future[Batch]] = deque()
+        self._waiting: deque[_Ahead] = deque()
         self.waited_s = 0.0  # seconds that the asker waited for batches
 
     def __enter__(self) -> Self:
@@ -62,16 +76,36 @@ class CropLoader:
     def _take(self) -> Batch:
         if self._pool is None:
             self._next += 1
-            return make_batch(self._crops, self._batch, self._next - 1)
+            return self._cut(self._next - 1, self._config_at(self._next - 1))
         while len(self._waiting) < self._ahead:
-            job = self._pool.submit(make_batch, self._crops, self._batch, self._next)
-            self._waiting.append(job)
+            config = self._config_at(self._next)
+            job = self._pool.submit(self._cut, self._next, config)
+            self._waiting.append(_Ahead(self._next, config, job))
             self._next += 1
-        return self._waiting.popleft().result()
+        ahead = self._waiting.popleft()
+        config = self._config_at(ahead.step)
+        if config != ahead.config:
+            ahead.job.cancel()
+            return self._cut(ahead.step, config)
+        return ahead.job.result()
+
+    def _cut(self, step: int, config: CropConfig | None) -> Batch:
+        return make_batch(self._crops, self._batch, step, config)
 
 
-def make_batch(crops: Samples, batch: int, step: int) -> Batch:
-    """The batch of a training step: crops step * batch and on, counted through the epochs."""
+class _Ahead(NamedTuple):
+    """A batch that is cut before its step is taken."""
+
+    step: int
+    config: CropConfig | None
+    job: Future[Batch]
+
+
+def make_batch(crops: Samples, batch: int, step: int, config: CropConfig | None = None) -> Batch:
+    """The batch of a training step: crops step * batch and on, counted through the epochs.
+
+    config: that holds at the step, None: the one that the crops were made with.
+    """
     places = (divmod(i, len(crops)) for i in range(step * batch, (step + 1) * batch))
-    images, xyxy, label = zip(*(crops.crop(epoch, index) for epoch, index in places), strict=True)
+    images, xyxy, label = zip(*(crops.crop(*place, config) for place in places), strict=True)
     return Batch(torch.stack(images), xyxy, label)

@@ -6,19 +6,24 @@ from typing import Protocol
 
 from smallobj.boxes import BoxTable
 from smallobj.datasets.cache import ImageCache
-from smallobj.datasets.crops import Crop, CropConfig, Crops
+from smallobj.datasets.config import CropConfig
+from smallobj.datasets.crops import Crop, Crops
 from smallobj.datasets.squash import Squashed
 
 
 class Samples(Protocol):
-    """Samples in epochs without end, each a function of (seed, epoch, index) alone."""
+    """Samples in epochs without end, each a function of (seed, epoch, index, config) alone."""
 
     def __len__(self) -> int:
         """Samples an epoch; 0 where there is nothing to learn."""
         ...
 
-    def crop(self, epoch: int, index: int) -> Crop:
-        """Sample `index` of an epoch; raises InputError where its image cannot be read."""
+    def crop(self, epoch: int, index: int, config: CropConfig | None = None) -> Crop:
+        """Sample `index` of an epoch; raises InputError where its image cannot be read.
+
+        config: of the phase that the run is in, None: the one these samples were made with. The
+        order of an epoch does not depend on it.
+        """
         ...
 
 

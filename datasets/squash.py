@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from smallobj.boxes import Array, BoxTable
 from smallobj.datasets.cache import ImageCache
-from smallobj.datasets.crops import Crop, CropConfig, changed_crop
+from smallobj.datasets.config import CropConfig
+from smallobj.datasets.crops import Crop, changed_crop
+from smallobj.datasets.windows import Cut
 
 _EPOCHS_AT_WORK = 2  # threads that read ahead work in two at once
 
@@ -55,15 +57,19 @@ class Squashed:
         """Which image each sample of an epoch shows, [n]."""
         return np.random.default_rng([self._seed, epoch]).permutation(len(self))
 
-    def crop(self, epoch: int, index: int) -> Crop:
-        """Sample `index` of an epoch; raises InputError where its image cannot be read."""
+    def crop(self, epoch: int, index: int, config: CropConfig | None = None) -> Crop:
+        """Sample `index` of an epoch; raises InputError where its image cannot be read.
+
+        config: of the phase that the run is in, None: the one these samples were made with.
+        """
         number = int(self.order(epoch)[index])
         rng = np.random.default_rng([self._seed, epoch, index])
         images, rows = self._table.images, self._table.rows(number)
         size = int(images.width[number]), int(images.height[number])
         xyxy, kept = squashed_boxes(self._table.xyxy[rows], size, self._config.crop)
         pixels = self._cache.read(self._paths[number])
-        return changed_crop(pixels, xyxy, self._table.label[rows][kept], self._config, rng)
+        cut = Cut(pixels, xyxy, self._table.label[rows][kept])
+        return changed_crop(cut, self._config if config is None else config, rng)
 
 
 def squashed_boxes(

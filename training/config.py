@@ -13,6 +13,7 @@ from smallobj.boxes import InputError, write_text
 from smallobj.datasets import CropConfig
 from smallobj.detectors.levels import parse_levels
 from smallobj.evaluation import METRICS
+from smallobj.training.stages import parse_stages
 from smallobj.weights import DTYPES, read_manifest
 
 DEFAULT_STEPS = 4000
@@ -53,6 +54,8 @@ class TrainConfig:
     folds: int | None = None  # deal the images into so many parts and validate on one
     fold: int = 0  # which one, from 0
     crops: CropConfig = field(default_factory=CropConfig)
+    stages: str | None = None  # SCALE:SHARE,...: crops of a lower scale for shares of the steps
+    plain_end: float = 0.1  # share of the steps, the last ones, without augmentation; 0: never
     batch: int = 16  # crops a step
     steps: int | None = None  # length; one of steps, epochs, time_limit, else DEFAULT_STEPS
     epochs: float | None = None
@@ -101,10 +104,19 @@ class TrainConfig:
             raise InputError(f"give one of {' and '.join(lengths)}", field=lengths[1])
         if self.folds is not None and (self.val is not None or self.val_split is not None):
             raise InputError("folds are for data without a validation part", field="folds")
+        self._check_stages()
         if self.fold and self.folds is None:
             raise InputError("give the number of folds too", field="fold", value=self.fold)
         if self.folds is not None and self.fold >= self.folds:
             raise InputError(f"must be below folds, {self.folds}", field="fold", value=self.fold)
+
+    def _check_stages(self) -> None:
+        if self.crops.scale != 1:
+            reason = "photographs are predicted at theirs; --stages sets it for a part of a run"
+            raise InputError(reason, field="scale", value=self.crops.scale)
+        if parse_stages(self.stages) and self.crops.input == "squash":
+            reason = "is for crops: a squashed image has no scale of its own"
+            raise InputError(reason, field="stages", value=self.stages)
 
     @property
     def highest_lr(self) -> float:
@@ -217,6 +229,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1e9),
     "epochs": (1e-3, 1e6),
     "time_limit": (1, 1e8),
+    "plain_end": (0, 0.9),
     "lr": (1e-9, 1e3),
     "weight_decay": (0, 10),
     "momentum": (0, 0.999999),

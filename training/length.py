@@ -20,43 +20,57 @@ class Length:
 
     steps: int
     validate_every: int  # steps
+    settled: int = 0  # step at which it was; those before were done without knowing of it
 
     def validates_after(self, steps: int) -> bool:
         """Whether the run validates when so many steps are done."""
         return steps > 0 and (steps % self.validate_every == 0 or steps == self.steps)
 
 
-def planned_length(config: TrainConfig, *, crops: int, val_pixels: int) -> Length | None:
+def planned_length(
+    config: TrainConfig, *, crops: int, val_pixels: int, mean_cost: float = 1.0
+) -> Length | None:
     """The length where steps or epochs are given; None where time will tell.
 
-    crops: of an epoch. val_pixels: of all validation images. It depends on no clock, so that the
-    same settings give the same weights on any machine.
+    crops: of an epoch. val_pixels: of all validation images. mean_cost: of a step, in native ones.
+    It depends on no clock, so that the same settings give the same weights on any machine.
     """
     if config.time_limit is not None:
         return None
     steps = config.steps or DEFAULT_STEPS
     if config.epochs is not None:
         steps = max(1, math.ceil(config.epochs * crops / config.batch))
-    trained = steps * config.batch * config.crops.crop**2 / _FORWARD_SHARE
+    trained = mean_cost * steps * config.batch * config.crops.crop**2 / _FORWARD_SHARE
     return _length(config, steps, int(_VALIDATION_SHARE * trained / max(1, val_pixels)))
 
 
 def measured_length(
-    config: TrainConfig, *, done: int, left_s: float, step_s: Sequence[float], validation_s: float
+    config: TrainConfig,
+    *,
+    done: int,
+    left_s: float,
+    step_s: Sequence[float],
+    validation_s: float,
+    first_cost: float = 1.0,
+    mean_cost: float = 1.0,
 ) -> Length:
     """The length that fits into what is left of the time limit.
 
-    done: steps so far. step_s: seconds of some steps, of which the median counts. validation_s:
+    done: steps so far. step_s: seconds of some of them, of which the median counts. validation_s:
     what a whole validation takes. There is at least one step, and one validation at the end.
+    first_cost: of the steps that were done, mean_cost: of all that the run will have; in native
+    steps, in proportion to which steps are taken to last.
     """
     usable = max(0.0, left_s * _RESERVE)
     validations = max(1, int(_VALIDATION_SHARE * usable / validation_s))
     validations = min(validations, _MOST_VALIDATIONS)
-    steps = done + max(1, int((usable - validations * validation_s) / median(step_s)))
-    return _length(config, steps, validations)
+    left = first_cost * (usable - validations * validation_s) / median(step_s)
+    # steps * mean_cost = done * first_cost + left, solved so that at equal costs nothing rounds.
+    more = (left + done * (first_cost - mean_cost)) / mean_cost
+    return _length(config, done + max(1, int(more)), validations, settled=done)
 
 
-def _length(config: TrainConfig, steps: int, validations: int) -> Length:
+def _length(config: TrainConfig, steps: int, validations: int, *, settled: int = 0) -> Length:
     validations = min(max(validations, 1), _MOST_VALIDATIONS)
     every = config.validate_every or math.ceil(steps / validations)
-    return Length(steps=steps, validate_every=min(every, steps))
+    return Length(steps=steps, validate_every=min(every, steps), settled=settled)

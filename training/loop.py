@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smallobj.datasets import Batch, CropLoader, Samples
+from smallobj.datasets import Batch, CropConfig, CropLoader, Samples, make_batch
 from smallobj.detectors import Detector, Target
 from smallobj.prediction import autocast
 from smallobj.training.config import TrainConfig
+from smallobj.training.dry_step import dry_step_s
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import (
@@ -24,6 +25,7 @@ from smallobj.training.optimise import (
     learning_rate,
     make_optimizer,
 )
+from smallobj.training.phases import Phase, Phases
 from smallobj.training.reporting import Reporter
 from smallobj.training.snapshot import Progress, load_snapshot, save_best, save_snapshot
 from smallobj.training.stop import StopRequest
@@ -63,12 +65,19 @@ class Loop:
         self.optimizer = make_optimizer(model, config)
         self.averaged = AveragedModel(model, config.ema)
         self.buffers = GoodBuffers(model)
+        self.phases = Phases(config, stride=model.stride)
         self.progress = Progress(
-            length=planned_length(config, crops=len(crops), val_pixels=validation.pixels)
+            length=planned_length(
+                config,
+                crops=len(crops),
+                val_pixels=validation.pixels,
+                mean_cost=self.phases.mean_cost,
+            )
         )
         self._started = self._last_snapshot = started
         self._before = 0.0  # seconds of earlier starts
         self._step_s: deque[float] = deque(maxlen=100)
+        self._native_s: deque[float] = deque(maxlen=100)  # of a step at native scale, estimated
         self._validation_s = 0.0
         self._losses: list[dict[str, float]] = []
 
@@ -102,7 +111,11 @@ class Loop:
         if workers is None:
             workers = min(8, (torch.get_num_threads() + 1) // 2) if self._on_gpu else 1
         loader = CropLoader(
-            self.crops, self.config.batch, workers=workers, first_step=self.progress.step
+            self.crops,
+            self.config.batch,
+            workers=workers,
+            first_step=self.progress.step,
+            config_at=lambda step: self._phase_at(step).crops,
         )
         with loader:
             while not self._finished():
@@ -187,15 +200,22 @@ class Loop:
         self.reporter.validating(done, images)
         self.stop.raise_if_asked()
 
+    def _phase_at(self, step: int) -> Phase:
+        return self.phases.at(step, self.progress.length)
+
     def _one_step(self, loader: CropLoader) -> None:
         started, waited = time.perf_counter(), loader.waited_s
         progress = self.progress
         length = None if progress.length is None else progress.length.steps
+        phase = self._phase_at(progress.step)
         rate = learning_rate(progress.step, length, self.config)
         losses = self._learn(next(loader), rate)
         self._step_s.append(time.perf_counter() - started)
+        self._native_s.append(self._step_s[-1] / phase.cost)
         self._losses.append({**losses, "waited": loader.waited_s - waited})
         progress.step += 1
+        if progress.step == phase.first_step + 1:
+            self._tell_phase(phase)
         if progress.step % self.config.log_every == 0:
             self._log_steps(rate)
         self.reporter.step(progress, losses["loss"], self._left_s())
@@ -203,6 +223,13 @@ class Loop:
             raise DivergedError(f"loss or gradient not finite in {FAILED_STEPS} steps in a row")
         if progress.length is None and len(self._step_s) >= MEASURED_STEPS:
             self._settle_length()
+
+    def _tell_phase(self, phase: Phase) -> None:
+        """Once its first step is done, so that a run that goes on tells it once."""
+        step, crops = self.progress.step, phase.crops
+        self.log.write("phase", step=step, crop=crops.crop, scale=crops.scale, plain=phase.plain)
+        if phase.first_step or self.config.stages:
+            self.reporter.note(f"step {step}: {phase.told()}")
 
     def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """One step of the optimizer; weights stay as they are where it is not finite."""
@@ -259,8 +286,16 @@ class Loop:
         )
         self._losses.clear()
 
+    def _step_s_of(self, crops: CropConfig) -> float:
+        batch = make_batch(self.crops, self.config.batch, self.progress.step, crops)
+        return dry_step_s(self.model, lambda: self._losses_of(batch))
+
     def _settle_length(self) -> None:
         self._validation_s = self.validation.seconds(self.averaged.model)
+        if self.config.stages:
+            step_s = {crops.crop: self._step_s_of(crops) for crops in self.phases.configs}
+            self.phases = Phases(self.config, stride=self.model.stride, step_s=step_s)
+            self._native_s.clear()
         assert self.config.time_limit is not None
         measured = list(self._step_s)[MEASURED_STEPS // 4 :]  # the first ones warm up
         length = measured_length(
@@ -269,6 +304,8 @@ class Loop:
             left_s=self.config.time_limit - self.seconds,
             step_s=measured,
             validation_s=self._validation_s,
+            first_cost=self._phase_at(0).cost,
+            mean_cost=self.phases.mean_cost,
         )
         self.progress.length = length
         self.snapshot()
@@ -283,14 +320,15 @@ class Loop:
             return None
         steps = length.steps - self.progress.step
         validations = math.ceil(steps / length.validate_every)
-        return steps * _mean(list(self._step_s)) + validations * self._validation_s
+        native_steps = self.phases.cost_left(self.progress.step, length)
+        return native_steps * _mean(self._native_s) + validations * self._validation_s
 
 
 def _settled(length: Length) -> dict[str, Any]:
     return {"steps": length.steps, "validate_every": length.validate_every}
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Collection[float]) -> float:
     return sum(values) / len(values)
 
 

@@ -17,6 +17,7 @@ from smallobj.training.data import TrainingData, load_data
 from smallobj.training.folder import RunFolder
 from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
 from smallobj.training.loop import DivergedError, Loop
+from smallobj.training.phases import Phases
 from smallobj.training.reporting import PlainReporter, Reporter, duration
 from smallobj.training.snapshot import has_snapshot, load_best
 from smallobj.training.start import first_model, with_init_settings
@@ -205,6 +206,7 @@ def _samples(
             field="crop",
             value=config.crops.crop,
         )
+    Phases(config, stride=model.stride)  # raises where the crops of a stage become too small
     crops = samples_of(
         data.train.table,
         data.train.paths,

@@ -49,6 +49,23 @@ def quick(photos: Path, out: Path) -> tuple[object, ...]:
     )
 
 
+def test_the_levers_of_the_samples_reach_the_run(photos: Path, tmp_path: Path) -> None:
+    levers = {"mosaic": 0.5, "paste": 0.25, "balance": 1.0, "stages": "0.5:0.4", "plain_end": 0.2}
+    options = [x for name, value in levers.items() for x in (f"--{name.replace('_', '-')}", value)]
+    assert status(*quick(photos, tmp_path / "a"), *options, "--steps", 5) == 0
+    stored = tomllib.loads((tmp_path / "a" / "config.toml").read_text())
+    assert {**stored, **stored["crops"]}.items() >= levers.items()
+
+
+def test_wrong_stages_are_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*quick(photos, tmp_path / "a"), "--stages", "0.5:1.5") == 2
+    told = capsys.readouterr().err
+    assert "field stages: shares must sum to less than 1" in told
+    assert len(told.strip().splitlines()) == 1
+
+
 def test_a_run_is_trained_refused_and_resumed(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

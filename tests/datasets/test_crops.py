@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from smallobj.boxes import BoxTable, InputError
 from smallobj.datasets import Crop, CropConfig, CropLoader, Crops, ImageCache
-from smallobj.datasets.crops import Window, background_window, boxes_in_window, window_around
+from smallobj.datasets.loader import make_batch
+from smallobj.datasets.windows import Window, background_window, boxes_in_window, window_around
 
 Marked = tuple[BoxTable, list[Path]]
 PLAIN = CropConfig(crop=96, colour=0, scale_jitter=0)
@@ -100,6 +101,27 @@ def test_batches_do_not_depend_on_workers_or_on_where_they_began(
         assert all(torch.equal(x, y) for x, y in zip(a.label, b.label, strict=True))
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_batch_is_cut_by_the_config_that_holds_when_it_is_taken(
+    marked: Marked, workers: int
+) -> None:
+    """What was cut ahead before it was known is cut again; which boxes are aimed at stays."""
+    usual, later = CropConfig(crop=64), CropConfig(crop=64, colour=0, scale_jitter=0)
+    crops, known = crops_of(marked, usual), False
+
+    def config_at(step: int) -> CropConfig:
+        return later if known and step >= 3 else usual
+
+    with CropLoader(crops, 5, workers=workers, config_at=config_at) as loader:
+        found = [next(loader) for _ in range(2)]
+        known = True
+        found += [next(loader) for _ in range(3)]
+    for step, batch in enumerate(found):
+        wanted = make_batch(crops, 5, step, later if step >= 3 else usual)
+        assert torch.equal(batch.images, wanted.images)
+    assert not torch.equal(found[3].images, make_batch(crops, 5, 3).images)
+
+
 def test_images_without_a_box_are_background_and_none_at_all_is_no_crop(marked: Marked) -> None:
     table, paths = marked
     crops = crops_of(marked, CropConfig(crop=96, background=0.5))
@@ -145,7 +167,7 @@ def test_a_window_shows_the_box_whole_and_stays_inside(
     x2 = data.draw(st.integers(x1 + 1, min(size[0], x1 + side)))
     y2 = data.draw(st.integers(y1 + 1, min(size[1], y1 + side)))
     box = np.array([x1, y1, x2, y2], np.float64)
-    window = window_around(box, size, side, np.random.default_rng(seed))
+    window = window_around(box, size, (side, side), np.random.default_rng(seed))
     assert window.left <= x1
     assert x2 <= window.left + side
     assert window.top <= y1
@@ -158,30 +180,40 @@ def test_background_avoids_boxes_where_it_can() -> None:
     rng = np.random.default_rng(0)
     boxes = np.array([[0.0, 0, 300, 1000], [0, 0, 1000, 300]])
     for _ in range(50):
-        window = background_window(boxes, (1000, 1000), 100, rng)
+        window = background_window(boxes, (1000, 1000), (100, 100), rng)
         assert not (window.left < 300 and window.top < 300 and window.left + 100 > 0)
     full = np.array([[0.0, 0, 1000, 1000]])
-    assert background_window(full, (1000, 1000), 100, rng).side == 100
+    assert background_window(full, (1000, 1000), (100, 100), rng)[2:] == (100, 100)
 
 
 def test_a_cut_box_is_taught_where_enough_of_it_shows() -> None:
     boxes = np.array([[-10.0, 0, 10, 10], [-15, 0, 5, 10], [90, 90, 120, 95], [200, 0, 210, 10]])
-    inside, kept = boxes_in_window(boxes, Window(0, 0, 100), 100, 0.4)
+    inside, kept = boxes_in_window(boxes, Window(0, 0, 100, 100), (100, 100), 0.4)
     assert kept.tolist() == [True, False, False, False]
     assert inside.tolist() == [[0, 0, 10, 10]]
-    inside, _ = boxes_in_window(boxes[:1], Window(0, 0, 50), 100, 0.4)
+    inside, _ = boxes_in_window(boxes[:1], Window(0, 0, 50, 50), (100, 100), 0.4)
     assert inside.tolist() == [[0, 0, 20, 20]]
 
 
 def test_a_box_larger_than_the_crop_is_shown_in_part() -> None:
     rng = np.random.default_rng(0)
-    window = window_around(np.array([100.0, 100, 500, 500]), (1000, 1000), 100, rng)
+    window = window_around(np.array([100.0, 100, 500, 500]), (1000, 1000), (100, 100), rng)
     assert 100 <= window.left <= 400
     assert 100 <= window.top <= 400
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("crop", 8), ("background", 1.0), ("symmetry", "some"), ("colour", -1)]
+    ("field", "value"),
+    [
+        ("crop", 8),
+        ("background", 1.0),
+        ("symmetry", "some"),
+        ("colour", -1),
+        ("mosaic", 1.1),
+        ("paste", -0.1),
+        ("balance", 2),
+        ("scale", 0),
+    ],
 )
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"field {field}"):

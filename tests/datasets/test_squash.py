@@ -152,6 +152,13 @@ def test_input_chooses_between_crops_and_squashed_images(marked: Marked) -> None
         assert type(samples).__name__ == kind
 
 
+def test_without_augmentation_the_colours_stay(marked: Marked) -> None:
+    config = CropConfig(input="squash", crop=96, symmetry="none")
+    samples, unchanged = squashed_of(marked, config), squashed_of(marked)
+    for index in range(len(samples)):
+        assert same(samples.crop(0, index, config.plain()), unchanged.crop(0, index))
+
+
 def test_a_cache_or_a_table_that_does_not_fit_is_refused(marked: Marked) -> None:
     table, paths = marked
     with pytest.raises(ValueError, match="squashes to None, not to 96 px"):
@@ -163,7 +170,16 @@ def test_a_cache_or_a_table_that_does_not_fit_is_refused(marked: Marked) -> None
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("background", 0.3), ("crops_per_image", 2), ("scale_jitter", 0.0), ("min_visible", 0.5)],
+    [
+        ("background", 0.3),
+        ("crops_per_image", 2),
+        ("balance", 1.0),
+        ("scale_jitter", 0.0),
+        ("mosaic", 0.5),
+        ("paste", 0.5),
+        ("scale", 0.5),
+        ("min_visible", 0.5),
+    ],
 )
 def test_what_is_for_crops_alone_is_refused(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"field {field}: is for crops"):
