@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import box_iou
 
 from smallobj.boxes import InputError
 from smallobj.detectors.base import Target
+from smallobj.detectors.similarity import Similarity
 
 
 class Anchors(nn.Module):
@@ -54,21 +54,32 @@ class Anchors(nn.Module):
         return (places[:, None] + cells).flatten(0, 1)
 
 
-def matched(matcher: Matcher, targets: Sequence[Target], anchors: Tensor) -> list[Tensor]:
+def matched(
+    matcher: Matcher, similarity: Similarity, targets: Sequence[Target], anchors: Tensor
+) -> list[Tensor]:
     """The box that each anchor [P, 4] shall learn, of each image: int64 [P].
 
-    -1: none, it is background; below that: neither. An anchor that touches no box is background,
-    though a box beyond the image, which touches none, would take them all as its best.
+    -1: none, it is background; below that: neither. A box beyond all anchors is learnt by none,
+    though the matcher gives every box its best anchors, which may be like nothing at all.
     """
     background = torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
     matches = []
     for target in targets:
-        if not len(target.label):
+        alike = similarity(target.xyxy, anchors)
+        near = _amid(target.xyxy, anchors) & (alike.amax(dim=1) > 0)
+        if not bool(near.any()):
             matches.append(background)
             continue
-        iou = box_iou(target.xyxy, anchors)
-        matches.append(torch.where(iou.amax(dim=0) > 0, matcher(iou), background))
+        alike, box = alike[near], near.nonzero()[:, 0]
+        match = torch.where(alike.amax(dim=0) > 0, matcher(alike), background)
+        matches.append(torch.where(match >= 0, box[match.clamp(min=0)], match))
     return matches
+
+
+def _amid(xyxy: Tensor, anchors: Tensor) -> Tensor:
+    """Which boxes [N, 4] touch the rectangle that holds all anchors, bool [N]."""
+    low, high = anchors[:, :2].amin(dim=0), anchors[:, 2:].amax(dim=0)
+    return ((xyxy[:, 2:] > low) & (xyxy[:, :2] < high)).all(dim=1)
 
 
 def decoded(coder: BoxCoder, codes: Tensor, boxes: Tensor) -> Tensor:

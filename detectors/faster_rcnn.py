@@ -32,13 +32,14 @@ from smallobj.detectors.anchors import Anchors, check_ratios, decoded, matched, 
 from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target, in_float32
 from smallobj.detectors.layers import start_from_nothing
-from smallobj.detectors.levels import Levels, LevelsConfig
+from smallobj.detectors.levels import Levels
 from smallobj.detectors.proposals import CPUSampler, PyramidRoIAlign, best_proposals
 from smallobj.detectors.registry import register
+from smallobj.detectors.similarity import AnchorsConfig, similarity_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class FasterRCNNConfig(LevelsConfig):
+class FasterRCNNConfig(AnchorsConfig):
     """Settings of Faster R-CNN."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -109,6 +110,7 @@ class FasterRCNN(Detector):
         sides = [config.anchor_strides * factor for factor in octave(config.anchor_octaves)]
         self.anchors = Anchors(config.strides, sides, config.anchor_ratios)
         self.first = _first_stage(config, self.anchors)
+        self.similarity = similarity_of(config)
         self.second = _second_stage(config)
 
     def network(self, x: Tensor) -> dict[str, Tensor]:
@@ -215,7 +217,7 @@ class FasterRCNN(Detector):
         self, raw: Mapping[str, Tensor], targets: Sequence[Target], image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         anchors = self.anchors(image_size)
-        matches = matched(self.first.proposal_matcher, targets, anchors)
+        matches = matched(self.first.proposal_matcher, self.similarity, targets, anchors)
         learnt = [
             torch.cat((t.xyxy, anchors[:1]))[match.clamp(min=-1)]  # any box, where none is learnt
             for t, match in zip(targets, matches, strict=True)

@@ -22,14 +22,15 @@ from smallobj.detectors.anchors import Anchors, check_ratios, decoded, matched, 
 from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target
 from smallobj.detectors.layers import start_from_nothing
-from smallobj.detectors.levels import Levels, LevelsConfig
+from smallobj.detectors.levels import Levels
 from smallobj.detectors.registry import register
+from smallobj.detectors.similarity import AnchorsConfig, similarity_of
 
 _MOST_CONVS = 4  # of a branch of torchvision's head
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetinaNetConfig(LevelsConfig):
+class RetinaNetConfig(AnchorsConfig):
     """Settings of RetinaNet."""
 
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -51,7 +52,7 @@ class RetinaNetConfig(LevelsConfig):
     anchor_strides: float = 2.0  # side of a level's smallest anchor, in strides of the level
     anchor_octaves: int = 2  # sides of anchors within a doubling
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height to width
-    positive_iou: float = 0.4  # with a box, from which an anchor learns it
+    positive_iou: float = 0.4  # similarity with a box, from which an anchor learns it
     negative_iou: float = 0.3  # with every box, below which an anchor is background
     box_loss: str = "giou"  # giou, or l1 of the codes
     class_weight: float = 1.0  # of the class loss beside the box loss's 1
@@ -92,6 +93,7 @@ class RetinaNet(Detector):
         self.matcher = Matcher(
             config.positive_iou, config.negative_iou, allow_low_quality_matches=True
         )
+        self.similarity = similarity_of(config)
         self.coder: BoxCoder = self.head.regression_head.box_coder
 
     def network(self, x: Tensor) -> dict[str, Tensor]:
@@ -107,7 +109,7 @@ class RetinaNet(Detector):
             [{"boxes": t.xyxy, "labels": t.label} for t in targets],
             raw,
             [anchors] * len(targets),
-            matched(self.matcher, targets, anchors),
+            matched(self.matcher, self.similarity, targets, anchors),
         )
         return losses | {"classification": self.config.class_weight * losses["classification"]}
 

@@ -23,14 +23,15 @@ from smallobj.boxes import InputError
 from smallobj.detectors.anchors import decoded, matched
 from smallobj.detectors.backbone import BACKBONES
 from smallobj.detectors.base import Detector, Target
-from smallobj.detectors.levels import Levels, LevelsConfig
+from smallobj.detectors.levels import Levels
 from smallobj.detectors.registry import register
+from smallobj.detectors.similarity import AnchorsConfig, similarity_of
 
 _COARSEST_MULTIPLE = 64  # pixels; of levels coarser than that, sides are rounded up
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSDConfig(LevelsConfig):
+class SSDConfig(AnchorsConfig):
     """Settings of SSD.
 
     The size `baseline-300` is SSD300's for images of 320 x 320 px, the nearest multiple of its
@@ -38,7 +39,7 @@ class SSDConfig(LevelsConfig):
     the same part of the image as SSD300 has on COCO.
     """
 
-    NECKS: ClassVar[tuple[str, ...]] = (*LevelsConfig.NECKS, "none")
+    NECKS: ClassVar[tuple[str, ...]] = (*AnchorsConfig.NECKS, "none")
     SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
             **BACKBONES["tiny"],
@@ -64,7 +65,7 @@ class SSDConfig(LevelsConfig):
 
     box_sides: tuple[float, ...] = ()  # px of each level's boxes, and one more; (): 2 strides
     box_ratios: tuple[int, ...] = ()  # each level's longest, long side to short; (): 2
-    positive_iou: float = 0.5  # with a box, from which a default box learns it
+    positive_iou: float = 0.5  # similarity with a box, from which a default box learns it
     positive_share: float = 0.25  # of the default boxes that the class loss counts
 
     def __post_init__(self) -> None:
@@ -110,6 +111,8 @@ class SSDDetector(Detector):
             positive_fraction=config.positive_share,
         )
 
+        self.similarity = similarity_of(config)
+
     def network(self, x: Tensor) -> dict[str, Tensor]:
         """See Detector."""
         return self.model.head(self.model.backbone(x))
@@ -127,7 +130,9 @@ class SSDDetector(Detector):
         match = [
             torch.where(one >= 0, one + start, one)
             for one, start in zip(
-                matched(self.model.proposal_matcher, targets, boxes), before, strict=False
+                matched(self.model.proposal_matcher, self.similarity, targets, boxes),
+                before,
+                strict=False,
             )
         ]
         # As one long image, which is how torchvision's loss sees the whole batch at once.

@@ -1,7 +1,7 @@
 """YOLO: one pass, places of several levels, each with classes and a box; ours, from the papers.
 
 Decoupled head without anchors: Ge et al. 2021, "YOLOX" (https://arxiv.org/abs/2107.08430).
-Assignment: Feng et al. 2021, "TOOD" (https://arxiv.org/abs/2108.07755). Distances as
+Assignment: Feng et al. 2021, "TOOD" (https://arxiv.org/abs/2108.07755), or YOLOX's. Distances as
 distributions: Li et al. 2020, "Generalized Focal Loss" (https://arxiv.org/abs/2006.04388);
 some distances are below 0, because a place outside a small box may learn it, as PP-YOLOE+ has it
 (Xu et al. 2022, https://arxiv.org/abs/2203.16250). Backbone and neck: see csp.py.
@@ -18,9 +18,11 @@ from torch.nn import functional as F
 
 from smallobj.boxes import InputError
 from smallobj.detectors.assigner import (
+    Assigner,
     Assignment,
     Boxes,
     Places,
+    SimOTAAssigner,
     TaskAlignedAssigner,
     boxes_of,
     places_of,
@@ -55,9 +57,10 @@ class YOLOConfig(StridesConfig):
     width: int = 16  # channels at stride 2; a level has twice those of the one before, to 512
     depth: int = 1  # residual blocks of the neck's stages and of the backbone's thinnest
     reg_max: int = 16  # distances of a distribution: -2 to reg_max - 3 strides
-    topk: int = 13  # places that learn a box, at most
-    alpha: float = 1.0  # power of the score in choosing them
-    beta: float = 6.0  # power of the IoU in choosing them
+    assigner: str = "task"  # who chooses the places that learn a box: task, TOOD's, or simota
+    topk: int = 13  # of task: places that learn a box, at most
+    alpha: float = 1.0  # of task: power of the score in choosing them
+    beta: float = 6.0  # of task: power of the IoU in choosing them
     radius: float = 1.5  # strides from a box's centre within which places may learn it
     class_weight: float = 1.0  # of the class loss
     box_weight: float = 2.5  # of the box loss
@@ -70,6 +73,7 @@ class YOLOConfig(StridesConfig):
             raise InputError("must be a multiple of 8", field="width", value=self.width)
         self._between("depth", 1, 16)
         self._between("reg_max", 4, 64)
+        self._one_of("assigner", ("task", "simota"))
         self._between("topk", 1, 1000)
         self._between("alpha", 0, 10)
         self._between("beta", 0, 10)
@@ -109,9 +113,7 @@ class YOLO(Detector):
         self.heads = nn.ModuleList(
             Head(c, config, stride) for c, stride in zip(channels, config.strides, strict=True)
         )
-        self.assigner = TaskAlignedAssigner(
-            alpha=config.alpha, beta=config.beta, topk=config.topk, radius=config.radius
-        )
+        self.assigner = _assigner(config)
 
     def network(self, x: Tensor) -> dict[str, Tensor]:
         """See Detector."""
@@ -249,6 +251,14 @@ def complete_iou(found: Tensor, true: Tensor) -> Tensor:
 def _angle(xyxy: Tensor) -> Tensor:
     width, height = (xyxy[..., 2:] - xyxy[..., :2]).clamp(min=1e-3).unbind(-1)
     return torch.atan2(width, height)
+
+
+def _assigner(config: YOLOConfig) -> Assigner:
+    if config.assigner == "simota":
+        return SimOTAAssigner(radius=config.radius)
+    return TaskAlignedAssigner(
+        alpha=config.alpha, beta=config.beta, topk=config.topk, radius=config.radius
+    )
 
 
 def _backbone(config: YOLOConfig) -> FeaturePyramid:

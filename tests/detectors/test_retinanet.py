@@ -62,7 +62,7 @@ def test_every_box_of_8_to_100_px_has_positive_anchors(
     anchors = detector.anchors(IMAGE)
     for box in anywhere(side, 50, ratio=ratio):
         target = Target(box[None], torch.tensor([0]))
-        (match,) = matched(detector.matcher, [target], anchors)
+        (match,) = matched(detector.matcher, detector.similarity, [target], anchors)
         assert int((match == 0).sum()) >= 2
         assert float(box_iou(box[None], anchors).max()) >= detector.config.positive_iou
 
@@ -71,7 +71,9 @@ def test_a_box_between_thresholds_still_has_its_best_anchor(tiny: Build) -> None
     detector = retinanet(tiny)
     anchors = detector.anchors(IMAGE)
     thin = torch.tensor([[20.0, 30, 23, 33], [100.0, 50, 190, 53]])
-    (match,) = matched(detector.matcher, [Target(thin, torch.tensor([0, 1]))], anchors)
+    (match,) = matched(
+        detector.matcher, detector.similarity, [Target(thin, torch.tensor([0, 1]))], anchors
+    )
     assert set(match.tolist()) >= {0, 1}
 
 
@@ -79,7 +81,7 @@ def test_a_box_beyond_the_image_takes_no_anchor(tiny: Build) -> None:
     detector = retinanet(tiny)
     anchors = detector.anchors(IMAGE)
     outside = Target(torch.tensor([[400.0, 400, 440, 440]]), torch.tensor([0]))
-    (match,) = matched(detector.matcher, [outside], anchors)
+    (match,) = matched(detector.matcher, detector.similarity, [outside], anchors)
     assert bool((match == -1).all())
 
 

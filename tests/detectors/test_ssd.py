@@ -67,7 +67,7 @@ def test_every_box_of_8_to_100_px_has_a_positive_default_box(side: float, tiny: 
     boxes = defaults(detector)
     for box in squares(side, 50):
         target = Target(box[None], torch.tensor([0]))
-        (match,) = matched(detector.model.proposal_matcher, [target], boxes)
+        (match,) = matched(detector.model.proposal_matcher, detector.similarity, [target], boxes)
         assert int((match == 0).sum()) >= 1
         assert float(box_iou(box[None], boxes).max()) >= (0.4 if side < 10 else 0.5)
 
@@ -130,7 +130,9 @@ def test_an_image_without_objects_gives_hard_negatives_too(tiny: Build) -> None:
     target = Target(squares(50, 2), torch.tensor([0, 1]))
     detector.losses(raw, [target, NOTHING], IMAGE)["classification"].backward()
     counted = (raw["cls_logits"].grad != 0).any(dim=2).sum(dim=1)
-    (match,) = matched(detector.model.proposal_matcher, [target], defaults(detector))
+    (match,) = matched(
+        detector.model.proposal_matcher, detector.similarity, [target], defaults(detector)
+    )
     positives = int((match >= 0).sum())
     assert int(counted.sum()) == 4 * positives
     assert int(counted[1]) > 2 * positives
