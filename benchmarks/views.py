@@ -2,10 +2,11 @@
 
 python benchmarks/views.py DATA OUT runs/centernet runs/fcos runs/yolo --split val
 
-Every model looks once with every view of the default pool of `smallobj views search`; each set of
-views is then merged from the candidates. Scores are means over the folds held out of the same five,
-gains over the plain view are paired by image; what is searched is chosen on the other folds. The
-recipes, for `smallobj predict --recipe`, are left in OUT.
+Every model looks once with every view of the pool (--views; by default that of `smallobj views
+search`, which has to hold d4); each set of views is then merged from the candidates. Scores are
+means over the folds held out of the same five, gains over the plain view are paired by image; what
+is searched is chosen on the other folds. The recipes, for `smallobj predict --recipe`, are left in
+OUT.
 """
 
 import argparse
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of candidates and recipes")
     parser.add_argument("models", type=Path, nargs="+", help="folders of trained models")
     parser.add_argument("--split", help="part of the data")
+    parser.add_argument("--views", help="the pool")
     parser.add_argument("--metric", default="map50")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
@@ -49,13 +51,16 @@ def main() -> None:
     print("| model | views | out of fold | gain | 95 % interval | s an image |")
     print("|---|---|---|---|---|---|")
     for model in given.models:
-        for line in rows(model, labels, plan, given.out / f"{model.name}.toml", given.threads):
+        for line in rows(model, labels, plan, given):
             print(line, flush=True)
 
 
-def rows(model: Path, labels: Labels, plan: ViewPlan, out: Path, threads: int | None) -> list[str]:
+def rows(model: Path, labels: Labels, plan: ViewPlan, given: argparse.Namespace) -> list[str]:
     """The lines of the table for a model."""
-    request = ViewRequest(model=model, labels=labels, out=out, plan=plan, threads=threads)
+    out = given.out / f"{model.name}.toml"
+    request = ViewRequest(
+        model=model, labels=labels, out=out, plan=plan, views=given.views, threads=given.threads
+    )
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(model.name)
 
