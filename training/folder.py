@@ -20,6 +20,9 @@ class RunFolder:
         self.path = out
         self.config, self.log = out / CONFIG, out / LOG
         self.resume = out / "resume"
+        self.images = self.resume / "images.json"  # what a look at every image came to
+        self.skipped = out / "skipped.tsv"  # images that cannot be read
+        self.checkpoints = out / "checkpoints"
         self.run = out.parent / f"{out.name}.json"  # predictions on what was held out
         self.run_info = out.parent / f"{out.name}.run.toml"
 
@@ -39,13 +42,24 @@ class RunFolder:
 
     def start_new(self, config: TrainConfig) -> None:
         """Make the folder of a new run in place of the run that was there."""
+        self._remove()
+        write_config(self.config, config)
+
+    def forget(self) -> None:
+        """Remove what a run left that learnt nothing, and its folder if that is all in it."""
+        self._remove()
+        self.skipped.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _remove(self) -> None:
         for path in self._taken():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_config(self.config, config)
 
     def _taken(self) -> list[Path]:
         ours = [self.path / name for name in (WEIGHTS, MANIFEST, CONFIG, LOG)]
-        return [p for p in (*ours, self.resume, self.run, self.run_info) if p.exists()]
+        places = (*ours, self.resume, self.checkpoints, self.run, self.run_info)
+        return [path for path in places if path.exists()]
 
     def stored_config(self, given: dict[str, Any]) -> TrainConfig:
         """The settings the run was started with; raises InputError where `given` differ.

@@ -24,7 +24,8 @@ class Progress:
     seconds: float = 0.0  # spent, over all the times it was started
     validated: int = 0  # step of the last validation
     best_step: int = 0  # 0: none yet
-    best_score: float = -1.0
+    best_score: float = -1.0  # below 0: none, or nothing is held out
+    since_best: int = 0  # validations since
     best_latency_ms: float | None = None  # an image, when the best weights were validated
     failed: int = 0  # steps in a row without a finite loss and gradient
     done: bool = False

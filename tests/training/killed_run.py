@@ -36,6 +36,9 @@ class KillingReporter:
         if self._step == self._at_step:
             die()
 
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        pass
+
     def validating(self, done: int, images: int) -> None:
         if done == 2 and self._step == self._in_validation_after > 0:
             die()
