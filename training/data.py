@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,21 @@ from numpy.typing import NDArray
 from smallobj.boxes import BoxTable, Images, InputError, box_area, concatenate
 from smallobj.datasets import image_size
 from smallobj.formats import Labels, draw_share, read_labels, split_folds
+from smallobj.formats.faults import Stop
 from smallobj.training.config import TrainConfig
 
 DEFAULT_FOLDS = 5
 Tell = Callable[[str], None]
 LeaveOut = Callable[[Sequence["Part"]], Collection[Path]]
+
+
+class _ImagesLater(Stop):
+    """Labels are read to their end where an image cannot be: what looks at all images tells."""
+
+    def add(self, kind: str, reason: str, **place: Any) -> None:
+        """See Stop."""
+        if kind != "unreadable image":
+            super().add(kind, reason, **place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +101,15 @@ def load_data(
     )
 
 
-def load_training_part(config: TrainConfig, tell: Tell, *, leave_out: LeaveOut) -> Part:
-    """What `config.data` has to train on: the part `split`, its own part train, else all of it."""
+def load_training_part(config: TrainConfig, tell: Tell) -> Part:
+    """What `config.data` has to train on: the part `split`, its own part train, else all of it.
+
+    Raises InputError as `load_data` does.
+    """
     own = _own_parts(config) if config.split is None else None
     part = _checked(own[0] if own else _read(config, config.split), config, tell)
-    return part.without(leave_out([part]))
+    _refused([part], config)
+    return part
 
 
 def _refused(parts: Sequence[Part], config: TrainConfig) -> Collection[Path]:
@@ -132,6 +147,7 @@ def _read(config: TrainConfig, split: str | None, *, data: Path | None = None) -
         split=split,
         names=config.names,
         voc_origin=config.voc_origin,
+        faults=_ImagesLater(),
     )
 
 

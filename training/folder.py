@@ -11,6 +11,7 @@ from smallobj.weights.manifest import MANIFEST, WEIGHTS
 
 CONFIG = "config.toml"
 LOG = "log.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
@@ -22,7 +23,7 @@ class RunFolder:
         self.resume = out / "resume"
         self.images = self.resume / "images.json"  # what a look at every image came to
         self.skipped = out / "skipped.tsv"  # images that cannot be read
-        self.checkpoints = out / "checkpoints"
+        self.checkpoints = out / CHECKPOINTS
         self.run = out.parent / f"{out.name}.json"  # predictions on what was held out
         self.run_info = out.parent / f"{out.name}.run.toml"
 
@@ -42,17 +43,18 @@ class RunFolder:
 
     def start_new(self, config: TrainConfig) -> None:
         """Make the folder of a new run in place of the run that was there."""
-        self._remove()
+        self.clear()
         write_config(self.config, config)
 
     def forget(self) -> None:
         """Remove what a run left that learnt nothing, and its folder if that is all in it."""
-        self._remove()
+        self.clear()
         self.skipped.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _remove(self) -> None:
+    def clear(self) -> None:
+        """Remove the files of a run."""
         for path in self._taken():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

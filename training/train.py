@@ -175,7 +175,7 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
         )
         raise
     except TooLargeStepError:
-        if not has_snapshot(folder.resume):
+        if not (progress.step and has_snapshot(folder.resume)):
             folder.forget()
         raise
     manifest = read_manifest(folder.path)
