@@ -80,10 +80,12 @@ def _deal(
 ) -> NDArray[np.int64]:
     """Units with the rarest and heaviest traits first, each to the fold that needs it most.
 
-    shares [folds]: of all traits that each fold is to hold. most [folds]: units it may hold.
+    shares [folds]: of all traits that each fold is to hold; its need is measured by that. most
+    [folds]: units it may hold.
     """
     fold = np.empty(len(traits), np.int64)
-    wanted = np.repeat(shares[:, None], traits.shape[1], axis=1)
+    wanted = np.full((len(shares), traits.shape[1]), shares.max())
+    weight = shares.max() / shares  # of a unit in each fold: more in one that is to hold less
     left = np.full(len(shares), len(traits)) if most is None else most.copy()
     order = rng.permutation(len(traits))
     order = order[np.argsort(-traits[order].sum(axis=1), kind="stable")]
@@ -95,5 +97,5 @@ def _deal(
         chosen = int(rng.choice(best))
         fold[unit] = chosen
         left[chosen] -= 1
-        wanted[chosen] -= traits[unit]
+        wanted[chosen] -= traits[unit] * weight[chosen]
     return fold
