@@ -15,10 +15,11 @@ from smallobj.datasets import Batch, CropConfig, CropLoader, ImageCache, samples
 from smallobj.detectors import Detector, Target, detector_of
 from smallobj.prediction import choose_device, neutral_colour, printable
 from smallobj.training.config import TrainConfig
-from smallobj.training.data import Part, Tell, load_data, load_training_part
+from smallobj.training.data import Tell, load_data, load_training_part
 from smallobj.training.folder import CHECKPOINTS, CONFIG, RunFolder
 from smallobj.training.image_check import read_looked
 from smallobj.training.log import code_revision, versions
+from smallobj.training.part import Part
 from smallobj.weights import DTYPES, Manifest, read_manifest, run_folder
 from smallobj.weights.averaging import MeanState, check_alike, origin_of_mean
 from smallobj.weights.checkpoint import (

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from smallobj.boxes import BoxTable, Images, InputError, box_area, concatenate
+from smallobj.boxes import BoxTable, Images, InputError, box_area
 from smallobj.datasets import image_size
 from smallobj.formats import Labels, draw_share, read_labels, split_folds
 from smallobj.formats.faults import Stop
 from smallobj.training.config import TrainConfig
+from smallobj.training.part import Part, join_parts
 
 DEFAULT_FOLDS = 5
+_NAMES = ("training", "validation")
 Tell = Callable[[str], None]
-LeaveOut = Callable[[Sequence["Part"]], Collection[Path]]
+LeaveOut = Callable[[Sequence[Part]], Collection[Path]]
 
 
 class _ImagesLater(Stop):
@@ -27,26 +28,6 @@ class _ImagesLater(Stop):
         """See Stop."""
         if kind != "unreadable image":
             super().add(kind, reason, **place)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Labelled images: a table whose image sizes are those of the files, and the files.
-
-    The size of an image whose header cannot be read is 0; `load_data` leaves none of them.
-    """
-
-    table: BoxTable
-    paths: tuple[Path, ...]
-
-    def take(self, index: NDArray[np.int64]) -> "Part":
-        """The images at `index` [K]."""
-        return Part(table=self.table.take_images(index), paths=tuple(self.paths[i] for i in index))
-
-    def without(self, left_out: Collection[Path]) -> "Part":
-        """All images but those of some files."""
-        kept = np.array([path not in left_out for path in self.paths], np.bool_)
-        return self if kept.all() else self.take(np.flatnonzero(kept))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +61,14 @@ def load_data(
     train, val, held_out = _parts(config, tell)
     train = _drawn(train, config, tell)
     parts = [train] if val is None else [train, val]
+    for part, name in zip(parts, _NAMES, strict=False):
+        if part.table.images.width.all():  # else the boxes are those of images that are not read
+            _require_boxes(part, name, config)
     left_out = _refused(parts, config) if leave_out is None else leave_out(parts)
     left = [part.without(left_out) for part in parts]
     train, val = left[0], left[1] if val is not None else None
-    for part, name in zip(left, ("training", "validation"), strict=False):
-        if not len(part.table):
-            images = len(part.table.images)
-            raise InputError(f"the {images} {name} images have no box at all", file=config.data)
+    for part, name in zip(left, _NAMES, strict=False):
+        _require_boxes(part, name, config)
         _tell_missing_classes(part.table, name, tell)
     if config.crops.squash_px is None:
         _tell_large_boxes(train.table, config.crops.crop, tell)
@@ -110,6 +92,12 @@ def load_training_part(config: TrainConfig, tell: Tell) -> Part:
     part = _checked(own[0] if own else _read(config, config.split), config, tell)
     _refused([part], config)
     return part
+
+
+def _require_boxes(part: Part, name: str, config: TrainConfig) -> None:
+    if not len(part.table):
+        images = len(part.table.images)
+        raise InputError(f"the {images} {name} images have no box at all", file=config.data)
 
 
 def _refused(parts: Sequence[Part], config: TrainConfig) -> Collection[Path]:
@@ -177,26 +165,7 @@ def _everything(config: TrainConfig, tell: Tell) -> Part:
         _checked(labels, config, _naming(name, tell))
         for name, labels in (("training", train), ("validation", val))
     ]
-    return _joined(parts, ("train", "val"))
-
-
-def _joined(parts: Sequence[Part], names: Sequence[str]) -> Part:
-    """All images of the parts; ids that stand for files of two get the part's name in front."""
-    paths = tuple(path for part in parts for path in part.paths)
-    tables = [replace(part.table, area=None) for part in parts]  # COCO's own, not trained on
-    if any(table.ignore is not None for table in tables):
-        tables = [
-            replace(t, ignore=np.zeros(len(t), np.bool_)) if t.ignore is None else t for t in tables
-        ]
-    ids = [image_id for table in tables for image_id in table.images.ids]
-    if len(set(ids)) < len(ids) == len(set(paths)):
-        tables = [_prefixed(table, name) for table, name in zip(tables, names, strict=True)]
-    return Part(table=concatenate(tables), paths=paths)
-
-
-def _prefixed(table: BoxTable, part: str) -> BoxTable:
-    ids = tuple(f"{part}/{image_id}" for image_id in table.images.ids)
-    return replace(table, images=replace(table.images, ids=ids))
+    return join_parts(parts, ("train", "val"))
 
 
 def _drawn(part: Part, config: TrainConfig, tell: Tell) -> Part:

@@ -12,8 +12,8 @@ from smallobj.boxes.compiled import cpu_count
 from smallobj.datasets import ImageCache, read_image
 from smallobj.prediction import Skipped, escaped, printable, write_skipped
 from smallobj.training.config import TrainConfig
-from smallobj.training.data import Part
 from smallobj.training.folder import RunFolder
+from smallobj.training.part import Part
 from smallobj.training.reporting import Reporter
 
 _MOST_THREADS = 8

@@ -132,10 +132,13 @@ class Loop:
         self._validation_s = time.perf_counter() - started
 
     @property
-    def out_of_patience(self) -> bool:
-        """Whether so many validations in a row were no better that the run ends."""
-        patience = self.config.patience
-        return patience is not None and self.progress.since_best >= patience
+    def why_early(self) -> str | None:
+        """Why it ends before its last step, or did, for want of patience; None: it does not."""
+        patience, validations = self.config.patience, self.progress.since_best
+        if patience is None or validations < patience:
+            return None
+        plural = "s" if validations > 1 else ""
+        return f"{validations} validation{plural} in a row without a better {self.config.metric}"
 
     @property
     def _on_gpu(self) -> bool:
@@ -152,7 +155,7 @@ class Loop:
         elif time.monotonic() - self._last_snapshot > self.config.snapshot_s:
             self.snapshot()
         ended = length is not None and progress.step >= length.steps
-        return ended or self.out_of_patience
+        return ended or self.why_early is not None
 
     def _validating(self, done: int, images: int) -> None:
         self.reporter.validating(done, images)

@@ -34,6 +34,26 @@ def with_init_settings(config: TrainConfig) -> TrainConfig:
     return replace(config, backbone=manifest.backbone, detector={**inherited, **config.detector})
 
 
+def bare_model(config: TrainConfig) -> Detector:
+    """The detector in its make alone: for one class, and images of no colour in particular.
+
+    Raises InputError where there is none of these settings.
+    """
+    backbone = {} if config.backbone is None else {"backbone": config.backbone}
+    settings = {"mean": (128.0,) * 3, "std": (64.0,) * 3} | backbone | dict(config.detector)
+    return build_detector(config.arch, num_classes=1, size=config.size, **settings)
+
+
+def check_crop(config: TrainConfig, model: Detector) -> None:
+    """Raise InputError where the detector cannot look at crops of that side."""
+    if config.crops.crop % model.stride:
+        raise InputError(
+            f"must be a multiple of {model.stride} for this detector",
+            field="crop",
+            value=config.crops.crop,
+        )
+
+
 def first_model(
     config: TrainConfig,
     *,

@@ -20,7 +20,7 @@ from smallobj.training.log import RunLog, code_revision, environment, memory_mb,
 from smallobj.training.loop import DivergedError, Loop, TooLargeStepError
 from smallobj.training.reporting import PlainReporter, Reporter, duration
 from smallobj.training.snapshot import has_snapshot, load_best
-from smallobj.training.start import first_model, with_init_settings
+from smallobj.training.start import bare_model, check_crop, first_model, with_init_settings
 from smallobj.training.stop import Interrupted, StopRequest
 from smallobj.training.validation import Validation, write_validation_run
 from smallobj.weights import DTYPES, Manifest, read_manifest
@@ -56,7 +56,9 @@ def train(
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     detector_class(config.arch)
     folder.check_free(overwrite=overwrite)
-    prepared = _prepare(with_init_settings(config), folder, reporter, resumed=False)
+    config = with_init_settings(config)
+    check_crop(config, bare_model(config))  # now, as a look at all images may take minutes
+    prepared = _prepare(config, folder, reporter, resumed=False)
     folder.start_new(prepared.config)
     prepared.check.keep()
     return _train(prepared, folder, reporter, resumed=False)
@@ -189,7 +191,7 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
             held_out=data.held_out,
             data=loop.config.data,
         )
-    early = _early(loop)
+    early = loop.why_early
     seconds = loop.seconds
     log.write(
         "end",
@@ -212,25 +214,10 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
     )
 
 
-def _early(loop: Loop) -> str | None:
-    if not loop.out_of_patience:
-        return None
-    validations = loop.progress.since_best
-    return (
-        f"{validations} validation{'s' if validations > 1 else ''} in a row without a better "
-        f"{loop.config.metric}"
-    )
-
-
 def _samples(
     config: TrainConfig, data: TrainingData, cache: ImageCache, model: Detector
 ) -> Samples:
-    if config.crops.crop % model.stride:
-        raise InputError(
-            f"must be a multiple of {model.stride} for this detector",
-            field="crop",
-            value=config.crops.crop,
-        )
+    check_crop(config, model)
     crops = samples_of(
         data.train.table,
         data.train.paths,
