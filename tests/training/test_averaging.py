@@ -2,6 +2,7 @@
 
 import shutil
 import tomllib
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from smallobj.boxes import InputError
-from smallobj.datasets import CropLoader, ImageCache, samples_of
-from smallobj.detectors import load_detector
+from smallobj.datasets import Batch, CropLoader, ImageCache, samples_of
+from smallobj.detectors import build_detector, list_detectors, load_detector
 from smallobj.prediction import neutral_colour
 from smallobj.training import TrainConfig, average_runs, train
+from smallobj.training.averaging import renew_statistics
 from smallobj.training.data import load_data
-from smallobj.weights.checkpoint import load_weights
+from smallobj.weights.checkpoint import cast_weights, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +146,35 @@ def test_crops_come_from_what_is_named_where_the_runs_own_data_is_gone(
 def test_one_run_is_no_mean(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two or more"):
         average_runs([trained], tmp_path / "mean")
+
+
+def test_half_precision_stays_so(trained: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / run.name for run in checkpoints(trained)]
+    for run, half in zip(checkpoints(trained), runs, strict=True):
+        state, manifest = load_weights(run)
+        save_weights(half, cast_weights(state, "fp16"), replace(manifest, dtype="float16"))
+    given = {"data": str(tomllib.loads((trained / "config.toml").read_text())["data"])}
+    done = average_runs(runs, tmp_path / "mean", given, batches=1, device="cpu")
+    found, manifest = load_weights(tmp_path / "mean")
+    assert manifest.dtype == "float16"
+    assert {t.dtype for t in found.values()} == {torch.float16, torch.int64}
+    assert done.manifest.weight_bytes == (tmp_path / "mean" / "weights.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("name", list_detectors())
+def test_batch_norms_of_every_detector_can_be_renewed(name: str) -> None:
+    settings = {"num_classes": 2, "mean": (128.0,) * 3, "std": (64.0,) * 3, "size": "tiny"}
+    model = build_detector(name, **settings)  # type: ignore[arg-type]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    rest, renewed = norms[:1], norms[1:]
+    kept = [norm.running_mean.clone() for norm in norms]
+    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
+    boxes = (torch.tensor([[10.0, 10, 40, 40]]), torch.zeros(0, 4))
+    batch = Batch(images, boxes, (torch.tensor([1]), torch.zeros(0, dtype=torch.int64)))
+    renew_statistics(model, renewed, [batch, batch])
+    assert not model.training
+    assert all(int(norm.num_batches_tracked) == 2 for norm in renewed)
+    assert all(bool(torch.isfinite(norm.running_var).all()) for norm in renewed)
+    changed = [not torch.equal(n.running_mean, k) for n, k in zip(norms, kept, strict=True)]
+    assert changed == [False] * len(rest) + [True] * len(renewed)
+    assert all(norm.momentum is not None for norm in norms)
