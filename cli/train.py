@@ -3,6 +3,8 @@ from typing import Annotated
 
 import typer
 
+_NONE = "none"
+
 
 def train(
     *,
@@ -78,11 +80,33 @@ def train(
         ),
     ] = None,
     fold: Annotated[
-        int | None,
+        str | None,
         typer.Option(
+            metavar="N|none",
             show_default="0",
             rich_help_panel="Data",
-            help="Fold to validate on, from 0; the others train.",
+            help="Fold to validate on, from 0; the others train. none: train on all images, with"
+            " nothing held out.",
+        ),
+    ] = None,
+    subset: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            show_default="1",
+            rich_help_panel="Data",
+            help="Share of the training images that is trained on, above 0 to 1, drawn by the seed,"
+            " alike in classes and boxes.",
+        ),
+    ] = None,
+    max_bad: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="0",
+            rich_help_panel="Data",
+            help="Leave out up to so many images that cannot be read; more are an error, before"
+            " the first step.",
         ),
     ] = None,
     preset: Annotated[
@@ -206,6 +230,25 @@ def train(
             show_default="map50",
             rich_help_panel="Length",
             help="What the best weights are best by: map50, map75 or map50_95.",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="never",
+            rich_help_panel="Length",
+            help="End the training after N validations in a row without a better --metric.",
+        ),
+    ] = None,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="0",
+            rich_help_panel="Length",
+            help="Keep the weights of the last N validations in OUT/checkpoints, for smallobj"
+            " weights average.",
         ),
     ] = None,
     batch: Annotated[
@@ -475,7 +518,12 @@ def train(
         "val": val,
         "val_split": val_split,
         "folds": folds,
-        "fold": fold,
+        "fold": _fold(fold),
+        "hold_out": False if fold == _NONE else None,
+        "subset": subset,
+        "max_bad": max_bad,
+        "patience": patience,
+        "keep_last": keep_last,
         "batch": batch,
         "steps": steps,
         "epochs": epochs,
@@ -525,11 +573,28 @@ def train(
     except Interrupted as stopped:
         raise typer.Exit(stopped.status) from None
     scores = ", ".join(f"{name} {score:.4f}" for name, score in result.manifest.scores.items())
+    if result.run is None:
+        scores = "last weights"
     typer.echo(
         f"{result.folder}: {scores} at step {result.best_step} of {result.steps}, "
         f"{duration(result.seconds)}"
     )
-    typer.echo(f"{result.run}: what it finds in the images held out")
+    if result.run is None:
+        typer.echo("nothing was held out: there are no scores, and no run is written")
+    else:
+        typer.echo(f"{result.run}: what it finds in the images held out")
+    if result.early is not None:
+        typer.echo(f"ended early: {result.early}")
     if result.stopped is not None:
         typer.echo(f"ended early: {result.stopped}; the last good weights are kept", err=True)
         raise typer.Exit(1)
+
+
+def _fold(text: str | None) -> int | None:
+    from smallobj.boxes import InputError
+
+    if text is None or text == _NONE:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 5):
+        raise InputError("must be a number from 0, or none", field="fold", value=text)
+    return int(text)

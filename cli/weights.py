@@ -3,6 +3,8 @@ from typing import Annotated
 
 import typer
 
+from smallobj.cli.label_options import Kind
+
 weights_app = typer.Typer(no_args_is_help=True, help="Trained weights in other forms.")
 
 
@@ -44,3 +46,84 @@ def export(
         f" sides in steps of {done.divisor} px, outputs {', '.join(done.outputs)};"
         f" at most {done.difference:.1g} off torch's"
     )
+
+
+@weights_app.command()
+def average(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of trained models, or runs/NAME/checkpoints/*."
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the averaged model, runs/NAME.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="what the first run was trained on",
+            help="Labels of training images: a folder or a file of labels.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(show_default="beside the labels", help="Folder of the images.")
+    ] = None,
+    kind: Annotated[
+        Kind | None, typer.Option(show_default="by content", help="Format of the labels.")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="File of class names, where the labels give none.")
+    ] = None,
+    voc_origin: Annotated[
+        int | None,
+        typer.Option(show_default="1", help="What Pascal VOC files call the first pixel: 1 or 0."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            show_default="train, if there is one",
+            help="Part of the data set to look at, or a .txt with an image a line.",
+        ),
+    ] = None,
+    batches: Annotated[
+        int, typer.Option(min=1, help="Batches of training crops that batch norms are renewed by.")
+    ] = 50,
+    device: Annotated[
+        str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model that --out holds.")
+    ] = False,
+) -> None:
+    """Average the weights of several models of one kind into one.
+
+    Meant for late checkpoints of one training (smallobj train --keep-last 5), or for trainings
+    that began from the same weights (--init): the mean of others is seldom any good. The
+    statistics of batch norms are taken anew from training crops, which models without do not need.
+
+    Example: smallobj weights average runs/centernet/checkpoints/* --out runs/centernet-mean
+    """
+    from smallobj.prediction import printable
+    from smallobj.training import average_runs
+
+    options = {
+        "data": data,
+        "images": images,
+        "kind": None if kind is None else kind.value,
+        "names": names,
+        "voc_origin": voc_origin,
+        "split": split,
+    }
+    done = average_runs(
+        runs,
+        out,
+        {name: value for name, value in options.items() if value is not None},
+        batches=batches,
+        device=device,
+        overwrite=overwrite,
+        tell=lambda line: typer.echo(line, err=True),
+    )
+    renewed = "no batch norm to renew"
+    if done.renewed:
+        renewed = f"statistics of {done.renewed} batch norms taken from {done.crops} training crops"
+    typer.echo(f"{printable(out)}: mean of {done.models} models, {renewed}")

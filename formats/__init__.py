@@ -15,7 +15,7 @@ from smallobj.formats.run_info import RunInfo, read_run_info, write_run_info
 from smallobj.formats.run_join import join_runs
 from smallobj.formats.run_summary import RunSummary, summarise
 from smallobj.formats.runs import RUN_KINDS, Run, is_run, read_run, read_runs, write_run
-from smallobj.formats.splits import split_folds
+from smallobj.formats.splits import draw_share, split_folds
 from smallobj.formats.statistics import Statistics, describe
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "check_labels",
     "cost_of",
     "describe",
+    "draw_share",
     "in_pixels",
     "is_run",
     "join_runs",

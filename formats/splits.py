@@ -28,8 +28,32 @@ def split_folds(
         what = "images" if groups is None else "groups"
         reason = f"{len(member_of)} {what} are too few" if folds >= 2 else "has to be at least 2"
         raise InputError(reason, field="folds", value=folds)
-    fold_of_unit = _deal(_traits(table, unit, len(member_of)), folds, np.random.default_rng(seed))
+    traits = _traits(table, unit, len(member_of))
+    fold_of_unit = _deal(traits, np.full(folds, 1 / folds), np.random.default_rng(seed))
     return fold_of_unit[unit]
+
+
+def draw_share(table: BoxTable, share: float, *, seed: int) -> NDArray[np.bool_]:
+    """Which images make up a share (0 < share <= 1) of a table, [N]: so many, at least one.
+
+    Dealt as `split_folds` deals, so that they are alike in boxes and images of every class; the
+    boxes marked to be ignored are not counted. Where any image has a box, one that is drawn has.
+    """
+    if table.ignore is not None:
+        table = table.filter_rows(~table.ignore)
+    images = len(table.images)
+    count = max(1, round(share * images))
+    if count >= images:
+        return np.ones(images, np.bool_)
+    rng = np.random.default_rng(seed)
+    most = np.array([count, images - count])
+    unit = np.arange(images)
+    drawn = _deal(_traits(table, unit, images), most / images, rng, most=most) == 0
+    has_box = np.diff(table.offsets) > 0
+    if has_box.any() and not has_box[drawn].any():
+        drawn[rng.choice(np.flatnonzero(drawn))] = False
+        drawn[rng.choice(np.flatnonzero(has_box))] = True
+    return drawn
 
 
 def _traits(table: BoxTable, unit: NDArray[np.int64], units: int) -> NDArray[np.float64]:
@@ -47,18 +71,31 @@ def _traits(table: BoxTable, unit: NDArray[np.int64], units: int) -> NDArray[np.
     return np.divide(traits, total, out=np.zeros_like(traits), where=total > 0)
 
 
-def _deal(traits: NDArray[np.float64], folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Units with the rarest and heaviest traits first, each to the fold that needs it most."""
+def _deal(
+    traits: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    rng: np.random.Generator,
+    *,
+    most: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Units with the rarest and heaviest traits first, each to the fold that needs it most.
+
+    shares [folds]: of all traits that each fold is to hold; its need is measured by that. most
+    [folds]: units it may hold.
+    """
     fold = np.empty(len(traits), np.int64)
-    wanted = np.full((folds, traits.shape[1]), 1 / folds)
+    wanted = np.full((len(shares), traits.shape[1]), shares.max())
+    weight = shares.max() / shares  # of a unit in each fold: more in one that is to hold less
+    left = np.full(len(shares), len(traits)) if most is None else most.copy()
     order = rng.permutation(len(traits))
     order = order[np.argsort(-traits[order].sum(axis=1), kind="stable")]
     for unit in order:
-        need = wanted @ traits[unit]
+        need = np.where(left > 0, wanted @ traits[unit], -np.inf)
         best = np.flatnonzero(need >= need.max() - 1e-12)
         room = wanted[best, -1]
         best = best[room >= room.max() - 1e-12]
         chosen = int(rng.choice(best))
         fold[unit] = chosen
-        wanted[chosen] -= traits[unit]
+        left[chosen] -= 1
+        wanted[chosen] -= traits[unit] * weight[chosen]
     return fold

@@ -1,5 +1,6 @@
 """The engine: images decoded, cut, batched, run and merged; runs that grow on disk."""
 
+from smallobj.prediction.batching import out_of_memory
 from smallobj.prediction.candidates import KeptViews, merge_kept
 from smallobj.prediction.device import PRECISIONS, autocast, choose_device, choose_precision
 from smallobj.prediction.engine import (
@@ -28,7 +29,7 @@ from smallobj.prediction.view_recipe import ViewRecipe, read_view_recipe, write_
 from smallobj.prediction.view_result import ViewChoice, ViewSearch, ViewStep
 from smallobj.prediction.view_search import ViewPlan, search_views
 from smallobj.prediction.view_times import ViewCosts, time_views
-from smallobj.prediction.writing import skipped_path
+from smallobj.prediction.writing import skipped_path, write_skipped
 
 __all__ = [
     "AUTO",
@@ -66,6 +67,7 @@ __all__ = [
     "neutral_colour",
     "one_line",
     "open_model",
+    "out_of_memory",
     "part_path",
     "plain_place",
     "pool_spec",
@@ -82,5 +84,6 @@ __all__ = [
     "time_views",
     "tta_spec",
     "views_of",
+    "write_skipped",
     "write_view_recipe",
 ]

@@ -53,6 +53,11 @@ class TrainConfig:
     val_split: str | None = None  # the data set's own part to validate on
     folds: int | None = None  # deal the images into so many parts and validate on one
     fold: int = 0  # which one, from 0
+    hold_out: bool = True  # False: train on all images and validate on none, `--fold none`
+    subset: float = 1.0  # share of the training images that is trained on, drawn by the seed
+    max_bad: int = 0  # images that cannot be read and are left out; more end the run at its start
+    patience: int | None = None  # validations in a row without a better metric that end the run
+    keep_last: int = 0  # validations whose weights stay in checkpoints/
     crops: CropConfig = field(default_factory=CropConfig)
     stages: str | None = None  # SCALE:SHARE,...: crops of a lower scale for shares of the steps
     plain_end: float = 0.1  # share of the steps, the last ones, without augmentation; 0: never
@@ -105,6 +110,7 @@ class TrainConfig:
         if self.folds is not None and (self.val is not None or self.val_split is not None):
             raise InputError("folds are for data without a validation part", field="folds")
         self._check_stages()
+        self._check_held_out()
         if self.fold and self.folds is None:
             raise InputError("give the number of folds too", field="fold", value=self.fold)
         if self.folds is not None and self.fold >= self.folds:
@@ -117,6 +123,12 @@ class TrainConfig:
         if parse_stages(self.stages) and self.crops.input == "squash":
             reason = "is for crops: a squashed image has no scale of its own"
             raise InputError(reason, field="stages", value=self.stages)
+
+    def _check_held_out(self) -> None:
+        for name in ("val", "val_split", "folds", "patience"):
+            if not self.hold_out and getattr(self, name) is not None:
+                reason = "with --fold none nothing is held out to validate on"
+                raise InputError(reason, field=name, value=str(getattr(self, name)))
 
     @property
     def highest_lr(self) -> float:
@@ -224,6 +236,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "voc_origin": (0, 1),
     "folds": (2, 1000),
     "fold": (0, 1000),
+    "subset": (1e-6, 1),
+    "max_bad": (0, 1e9),
+    "patience": (1, 1e6),
+    "keep_last": (0, 1000),
     "freeze": (0, 16),
     "batch": (1, 100_000),
     "steps": (1, 1e9),

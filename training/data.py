@@ -1,32 +1,33 @@
 """The images that are trained on, and those that are not."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smallobj.boxes import BoxTable, Images, InputError, box_area
 from smallobj.datasets import image_size
-from smallobj.formats import Labels, read_labels, split_folds
+from smallobj.formats import Labels, draw_share, read_labels, split_folds
+from smallobj.formats.faults import Stop
 from smallobj.training.config import TrainConfig
+from smallobj.training.part import Part, join_parts
 
 DEFAULT_FOLDS = 5
+_NAMES = ("training", "validation")
 Tell = Callable[[str], None]
+LeaveOut = Callable[[Sequence[Part]], Collection[Path]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Labelled images: a table whose image sizes are those of the files, and the files."""
+class _ImagesLater(Stop):
+    """Labels are read to their end where an image cannot be: what looks at all images tells."""
 
-    table: BoxTable
-    paths: tuple[Path, ...]
-
-    def take(self, index: NDArray[np.int64]) -> "Part":
-        """The images at `index` [K]."""
-        return Part(table=self.table.take_images(index), paths=tuple(self.paths[i] for i in index))
+    def add(self, kind: str, reason: str, **place: Any) -> None:
+        """See Stop."""
+        if kind != "unreadable image":
+            super().add(kind, reason, **place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,10 @@ class TrainingData:
     """What is trained on and what is validated on; no image is in both."""
 
     train: Part
-    val: Part
+    val: Part | None  # None: all is trained on
     held_out: str  # which part `val` is, for people
-    label_hash: str  # SHA-256 of both parts' labels
+    label_hash: str  # SHA-256 of the parts' labels
+    left_out: int = 0  # images that cannot be read
 
     @property
     def largest_object_px(self) -> float:
@@ -45,28 +47,69 @@ class TrainingData:
         return float((xyxy[:, 2:] - xyxy[:, :2]).max())
 
 
-def load_data(config: TrainConfig, tell: Tell) -> TrainingData:
+def load_data(
+    config: TrainConfig, tell: Tell, *, leave_out: LeaveOut | None = None
+) -> TrainingData:
     """Read the labels and every image's header.
 
-    tell is given what the user should know, a line at a time. Raises InputError where labels or
-    images cannot be read, or there is nothing to learn or to validate on.
+    tell is given what the user should know, a line at a time. leave_out: says which images of the
+    training and the validation part are not used, after both were settled, so that the others
+    stay where they are; without it the first whose header cannot be read is an error. Raises
+    InputError where labels or images cannot be read, or there is nothing to learn or to validate
+    on.
     """
     train, val, held_out = _parts(config, tell)
-    for part, name in ((train, "training"), (val, "validation")):
-        if not len(part.table):
-            images = len(part.table.images)
-            raise InputError(f"the {images} {name} images have no box at all", file=config.data)
-    _tell_missing_classes(train.table, val.table, tell)
+    train = _drawn(train, config, tell)
+    parts = [train] if val is None else [train, val]
+    for part, name in zip(parts, _NAMES, strict=False):
+        if part.table.images.width.all():  # else the boxes are those of images that are not read
+            _require_boxes(part, name, config)
+    left_out = _refused(parts, config) if leave_out is None else leave_out(parts)
+    left = [part.without(left_out) for part in parts]
+    train, val = left[0], left[1] if val is not None else None
+    for part, name in zip(left, _NAMES, strict=False):
+        _require_boxes(part, name, config)
+        _tell_missing_classes(part.table, name, tell)
     if config.crops.squash_px is None:
         _tell_large_boxes(train.table, config.crops.crop, tell)
     else:
         _tell_squashed_size(train.table, config.crops.squash_px, tell)
     return TrainingData(
-        train=train, val=val, held_out=held_out, label_hash=_hash(train.table, val.table)
+        train=train,
+        val=val,
+        held_out=held_out,
+        label_hash=_hash(*(part.table for part in left)),
+        left_out=sum(len(part.paths) for part in parts) - sum(len(part.paths) for part in left),
     )
 
 
-def _parts(config: TrainConfig, tell: Tell) -> tuple[Part, Part, str]:
+def load_training_part(config: TrainConfig, tell: Tell) -> Part:
+    """What `config.data` has to train on: the part `split`, its own part train, else all of it.
+
+    Raises InputError as `load_data` does.
+    """
+    own = _own_parts(config) if config.split is None else None
+    part = _checked(own[0] if own else _read(config, config.split), config, tell)
+    _refused([part], config)
+    return part
+
+
+def _require_boxes(part: Part, name: str, config: TrainConfig) -> None:
+    if not len(part.table):
+        images = len(part.table.images)
+        raise InputError(f"the {images} {name} images have no box at all", file=config.data)
+
+
+def _refused(parts: Sequence[Part], config: TrainConfig) -> Collection[Path]:
+    for part in parts:
+        for i in np.flatnonzero(part.table.images.width == 0):
+            image_size(part.paths[i], max_megapixels=config.max_megapixels)
+    return ()
+
+
+def _parts(config: TrainConfig, tell: Tell) -> tuple[Part, Part | None, str]:
+    if not config.hold_out:
+        return _everything(config, tell), None, "nothing"
     if config.val is not None:
         train = _read(config, config.split)
         val = _with_classes(_read(config, config.val_split, data=config.val), train, config.val)
@@ -92,6 +135,7 @@ def _read(config: TrainConfig, split: str | None, *, data: Path | None = None) -
         split=split,
         names=config.names,
         voc_origin=config.voc_origin,
+        faults=_ImagesLater(),
     )
 
 
@@ -110,8 +154,39 @@ def _naming(part: str, tell: Tell) -> Tell:
     return lambda line: tell(f"{part} labels: {line}")
 
 
+def _everything(config: TrainConfig, tell: Tell) -> Part:
+    own = _own_parts(config) if config.split is None else None
+    if own is None:
+        return _checked(_read(config, config.split), config, tell)
+    tell("trains on the data set's own parts train and val, holds nothing out")
+    train, val = own
+    val = _with_classes(val, train, config.data)
+    parts = [
+        _checked(labels, config, _naming(name, tell))
+        for name, labels in (("training", train), ("validation", val))
+    ]
+    return join_parts(parts, ("train", "val"))
+
+
+def _drawn(part: Part, config: TrainConfig, tell: Tell) -> Part:
+    """The share of the images that is trained on."""
+    if config.subset == 1:
+        return part
+    drawn = np.flatnonzero(draw_share(part.table, config.subset, seed=config.seed))
+    tell(f"trains on {len(drawn)} of {len(part.paths)} images")
+    return part.take(drawn)
+
+
 def _folds(config: TrainConfig, whole: Part, tell: Tell) -> tuple[Part, Part, str]:
     folds = config.folds or DEFAULT_FOLDS
+    if len(whole.paths) < folds:
+        images = f"{len(whole.paths)} image{'s are' if len(whole.paths) > 1 else ' is'}"
+        raise InputError(
+            f"{images} too few to hold one of {folds} folds out: --folds takes a smaller number, "
+            "--val other images to validate on, --fold none holds nothing out",
+            file=config.data,
+            field="folds",
+        )
     fold = split_folds(whole.table, folds, seed=config.seed)
     train, val = (whole.take(np.flatnonzero(m)) for m in (fold != config.fold, fold == config.fold))
     held_out = f"fold {config.fold} of {folds}"
@@ -120,16 +195,18 @@ def _folds(config: TrainConfig, whole: Part, tell: Tell) -> tuple[Part, Part, st
 
 
 def _checked(labels: Labels, config: TrainConfig, tell: Tell) -> Part:
-    """Labels with the sizes of their image files, every header read; what was repaired is told."""
+    """Labels with the sizes of their image files, every header read; what was repaired is told.
+
+    The size of one whose header cannot be read is 0.
+    """
     for line in labels.repairs.lines():
         tell(line)
     paths = labels.paths
-    sizes = [image_size(path, max_megapixels=config.max_megapixels) for path in paths]
+    sizes = [_size(path, config.max_megapixels) for path in paths]
     images = Images.of(labels.table.images.ids, sizes)
     stated = labels.table.images
-    differ = (stated.width > 0) & (
-        (stated.width != images.width) | (stated.height != images.height)
-    )
+    differ = (stated.width > 0) & (images.width > 0)
+    differ &= (stated.width != images.width) | (stated.height != images.height)
     if differ.any():
         first = int(np.flatnonzero(differ)[0])
         tell(
@@ -138,6 +215,13 @@ def _checked(labels: Labels, config: TrainConfig, tell: Tell) -> Part:
             f"not {stated.width[first]} x {stated.height[first]}"
         )
     return Part(table=replace(labels.table, images=images), paths=paths)
+
+
+def _size(path: Path, max_megapixels: float) -> tuple[int, int]:
+    try:
+        return image_size(path, max_megapixels=max_megapixels)
+    except InputError:  # told by what looks at all images
+        return 0, 0
 
 
 def _with_classes(labels: Labels, wanted: Labels, file: Path) -> Labels:
@@ -154,12 +238,11 @@ def _with_classes(labels: Labels, wanted: Labels, file: Path) -> Labels:
     return replace(labels, table=table)
 
 
-def _tell_missing_classes(train: BoxTable, val: BoxTable, tell: Tell) -> None:
-    for table, name in ((train, "training"), (val, "validation")):
-        counts = np.bincount(table.label, minlength=len(table.classes))
-        missing = [c for c, n in zip(table.classes.names, counts, strict=True) if not n]
-        if missing:
-            tell(f"no {name} box of class {', '.join(missing)}")
+def _tell_missing_classes(table: BoxTable, name: str, tell: Tell) -> None:
+    counts = np.bincount(table.label, minlength=len(table.classes))
+    missing = [c for c, n in zip(table.classes.names, counts, strict=True) if not n]
+    if missing:
+        tell(f"no {name} box of class {', '.join(missing)}")
 
 
 def _tell_large_boxes(table: BoxTable, crop_px: int, tell: Tell) -> None:

@@ -11,6 +11,7 @@ from smallobj.weights.manifest import MANIFEST, WEIGHTS
 
 CONFIG = "config.toml"
 LOG = "log.jsonl"
+CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
@@ -20,6 +21,9 @@ class RunFolder:
         self.path = out
         self.config, self.log = out / CONFIG, out / LOG
         self.resume = out / "resume"
+        self.images = self.resume / "images.json"  # what a look at every image came to
+        self.skipped = out / "skipped.tsv"  # images that cannot be read
+        self.checkpoints = out / CHECKPOINTS
         self.run = out.parent / f"{out.name}.json"  # predictions on what was held out
         self.run_info = out.parent / f"{out.name}.run.toml"
 
@@ -39,13 +43,25 @@ class RunFolder:
 
     def start_new(self, config: TrainConfig) -> None:
         """Make the folder of a new run in place of the run that was there."""
+        self.clear()
+        write_config(self.config, config)
+
+    def forget(self) -> None:
+        """Remove what a run left that learnt nothing, and its folder if that is all in it."""
+        self.clear()
+        self.skipped.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def clear(self) -> None:
+        """Remove the files of a run."""
         for path in self._taken():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_config(self.config, config)
 
     def _taken(self) -> list[Path]:
         ours = [self.path / name for name in (WEIGHTS, MANIFEST, CONFIG, LOG)]
-        return [p for p in (*ours, self.resume, self.run, self.run_info) if p.exists()]
+        places = (*ours, self.resume, self.checkpoints, self.run, self.run_info)
+        return [path for path in places if path.exists()]
 
     def stored_config(self, given: dict[str, Any]) -> TrainConfig:
         """The settings the run was started with; raises InputError where `given` differ.

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from smallobj.boxes import write_text
+from smallobj.boxes import InputError, write_text
 
 _LIBRARIES = ("smallobj", "torch", "torchvision", "timm", "numpy", "pillow", "numba")
 
@@ -28,10 +28,14 @@ class RunLog:
         write_text(path, "".join(line + "\n" for line in lines))
 
     def write(self, kind: str, **values: Any) -> None:
-        """Append a line: kind, the time, and values JSON knows."""
+        """Append a line: kind, the time, and values JSON knows; InputError where it cannot be."""
         line = json.dumps({"kind": kind, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **values})
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            reason = f"cannot be written: {error.strerror or error}"
+            raise InputError(reason, file=self._path) from error
 
 
 def environment(device: torch.device) -> dict[str, Any]:

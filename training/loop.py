@@ -1,22 +1,23 @@
 """The training loop: steps, validations, snapshots, until the planned end."""
 
-import copy
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from smallobj.boxes import InputError
 from smallobj.datasets import Batch, CropConfig, CropLoader, Samples, make_batch
 from smallobj.detectors import Detector, Target
-from smallobj.prediction import autocast
+from smallobj.prediction import autocast, out_of_memory
 from smallobj.training.config import TrainConfig
 from smallobj.training.dry_step import dry_step_s
+from smallobj.training.folder import RunFolder
+from smallobj.training.keeping import Keeper
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import (
@@ -27,17 +28,21 @@ from smallobj.training.optimise import (
 )
 from smallobj.training.phases import Phase, Phases
 from smallobj.training.reporting import Reporter
-from smallobj.training.snapshot import Progress, load_snapshot, save_best, save_snapshot
+from smallobj.training.snapshot import Progress, load_snapshot, save_snapshot
 from smallobj.training.stop import StopRequest
 from smallobj.training.validation import Validation
-from smallobj.weights import FULL, Manifest
-from smallobj.weights.checkpoint import apply_state, cast_weights, require_finite, save_weights
+from smallobj.weights import Manifest
 
 FAILED_STEPS = 3  # in a row end a run
+_KEEPING_S = 0.1  # about what it takes to write weights, where nothing is validated
 
 
 class DivergedError(Exception):
     """Loss or gradient were not finite several times in a row."""
+
+
+class TooLargeStepError(InputError):
+    """Memory does not suffice for a step."""
 
 
 class Loop:
@@ -48,29 +53,34 @@ class Loop:
         config: TrainConfig,
         model: Detector,
         crops: Samples,
-        validation: Validation,
+        validation: Validation | None,
         *,
-        folder: Path,
+        folder: RunFolder,
         manifest: Manifest,
         precision: str,
         reporter: Reporter,
         stop: StopRequest,
         started: float,
     ) -> None:
-        """folder: of the run. manifest: all but scores. started: time.monotonic() of the run."""
+        """validation: None where nothing is held out. manifest: all but scores.
+
+        started: time.monotonic() of the run.
+        """
         self.config, self.model, self.crops, self.validation = config, model, crops, validation
-        self.folder, self.manifest, self.precision = folder, manifest, precision
+        self.manifest, self.precision = manifest, precision
+        self.resume_folder = folder.resume  # where snapshots lie
         self.reporter, self.stop = reporter, stop
         self.device = model.mean.device
         self.optimizer = make_optimizer(model, config)
         self.averaged = AveragedModel(model, config.ema)
         self.buffers = GoodBuffers(model)
+        self.keeper = Keeper(config, folder, manifest, validation, reporter.note)
         self.phases = Phases(config, stride=model.stride)
         self.progress = Progress(
             length=planned_length(
                 config,
                 crops=len(crops),
-                val_pixels=validation.pixels,
+                val_pixels=0 if validation is None else validation.pixels,
                 mean_cost=self.phases.mean_cost,
             )
         )
@@ -80,11 +90,6 @@ class Loop:
         self._native_s: deque[float] = deque(maxlen=100)  # of a step at native scale, estimated
         self._validation_s = 0.0
         self._losses: list[dict[str, float]] = []
-
-    @property
-    def resume_folder(self) -> Path:
-        """Where snapshots lie."""
-        return self.folder / "resume"
 
     @property
     def seconds(self) -> float:
@@ -138,47 +143,17 @@ class Loop:
     def validate(self) -> None:
         """Score the averaged weights, and keep them where they are the best so far."""
         started = time.perf_counter()
-        model, state = self._as_stored()
-        found = self.validation.predict(model, self._validating)
-        latency_ms = 1000 * (time.perf_counter() - started) / len(found.images)
-        pixels = self.validation.pixel_scores(model, self._validating)
-        scores = self.validation.scores(found) | pixels
+        self.keeper.keep(self.averaged.model, self.progress, self.log, self._validating)
         self._validation_s = time.perf_counter() - started
-        progress, score = self.progress, scores[self.config.metric]
-        progress.validated = progress.step
-        best = score > progress.best_score
-        if best:
-            progress.best_step, progress.best_score = progress.step, score
-            progress.best_latency_ms = round(latency_ms, 3)
-            save_best(self.resume_folder, found)
-            save_weights(
-                self.folder,
-                state,
-                replace(self.manifest, scores=scores),
-            )
-        self.log.write(
-            "validation",
-            step=progress.step,
-            **scores,
-            best=best,
-            boxes=len(found),
-            seconds=round(self._validation_s, 2),
-        )
-        name = self.config.metric
-        told = "".join(f", {name} {value:.4f}" for name, value in pixels.items())
-        self.reporter.note(
-            f"step {progress.step}: {name} {score:.4f}{' (best)' if best else ''}{told}"
-        )
 
-    def _as_stored(self) -> tuple[Detector, Mapping[str, Tensor]]:
-        """The averaged weights as they will be read back, and as they are written."""
-        model = self.averaged.model
-        state = cast_weights(model.state_dict(), self.config.store)
-        require_finite(state)
-        if self.config.store != FULL:
-            model = copy.deepcopy(model)
-            apply_state(model, state)
-        return model, state
+    @property
+    def why_early(self) -> str | None:
+        """Why it ends before its last step, or did, for want of patience; None: it does not."""
+        patience, validations = self.config.patience, self.progress.since_best
+        if patience is None or validations < patience:
+            return None
+        plural = "s" if validations > 1 else ""
+        return f"{validations} validation{plural} in a row without a better {self.config.metric}"
 
     @property
     def _on_gpu(self) -> bool:
@@ -194,7 +169,8 @@ class Loop:
             self.snapshot()
         elif time.monotonic() - self._last_snapshot > self.config.snapshot_s:
             self.snapshot()
-        return length is not None and progress.step >= length.steps
+        ended = length is not None and progress.step >= length.steps
+        return ended or self.why_early is not None
 
     def _validating(self, done: int, images: int) -> None:
         self.reporter.validating(done, images)
@@ -209,7 +185,8 @@ class Loop:
         length = None if progress.length is None else progress.length.steps
         phase = self._phase_at(progress.step)
         rate = learning_rate(progress.step, length, self.config)
-        losses = self._learn(next(loader), rate)
+        with self._in_memory():
+            losses = self._learn(next(loader), rate)
         self._step_s.append(time.perf_counter() - started)
         self._native_s.append(self._step_s[-1] / phase.cost)
         self._losses.append({**losses, "waited": loader.waited_s - waited})
@@ -230,6 +207,20 @@ class Loop:
         self.log.write("phase", step=step, crop=crops.crop, scale=crops.scale, plain=phase.plain)
         if phase.first_step or self.config.stages:
             self.reporter.note(f"step {step}: {phase.told()}")
+
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """Turns what is raised where memory is short into a TooLargeStepError."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise TooLargeStepError(
+                f"memory of {self.device} does not suffice for step {self.progress.step + 1}: "
+                f"a smaller --batch than {self.config.batch}, or a smaller --crop than "
+                f"{self.config.crops.crop}, takes less"
+            ) from error
 
     def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """One step of the optimizer; weights stay as they are where it is not finite."""
@@ -288,10 +279,12 @@ class Loop:
 
     def _step_s_of(self, crops: CropConfig) -> float:
         batch = make_batch(self.crops, self.config.batch, self.progress.step, crops)
-        return dry_step_s(self.model, lambda: self._losses_of(batch))
+        with self._in_memory():
+            return dry_step_s(self.model, lambda: self._losses_of(batch))
 
     def _settle_length(self) -> None:
-        self._validation_s = self.validation.seconds(self.averaged.model)
+        if self.validation is not None:
+            self._validation_s = self.validation.seconds(self.averaged.model)
         if self.config.stages:
             step_s = {crops.crop: self._step_s_of(crops) for crops in self.phases.configs}
             self.phases = Phases(self.config, stride=self.model.stride, step_s=step_s)
@@ -303,7 +296,7 @@ class Loop:
             done=self.progress.step,
             left_s=self.config.time_limit - self.seconds,
             step_s=measured,
-            validation_s=self._validation_s,
+            validation_s=self._validation_s or _KEEPING_S,
             first_cost=self._phase_at(0).cost,
             mean_cost=self.phases.mean_cost,
         )
@@ -311,7 +304,8 @@ class Loop:
         self.snapshot()
         self.log.write("length", step=self.progress.step, **_settled(length))
         self.reporter.note(
-            f"{length.steps} steps fit into the time limit; validates every {length.validate_every}"
+            f"{length.steps} steps fit into the time limit; "
+            f"{'keeps' if self.validation is None else 'validates'} every {length.validate_every}"
         )
 
     def _left_s(self) -> float | None:

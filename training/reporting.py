@@ -24,6 +24,9 @@ class Reporter(Protocol):
     def step(self, progress: RunProgress, loss: float, left_s: float | None) -> None:
         """A step was done; loss is recent, left_s the seconds to the end where known."""
 
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        """So many images were looked at before the first step; left_s: seconds to the last."""
+
     def validating(self, done: int, images: int) -> None:
         """So many of the validation images were looked at."""
 
@@ -43,6 +46,12 @@ class PlainReporter:
         if time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
             self.note(_status(progress, loss, left_s))
+
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        """See Reporter."""
+        if time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            self.note(_checked(done, images, left_s))
 
     def validating(self, done: int, images: int) -> None:
         """See Reporter."""
@@ -65,6 +74,11 @@ class RichReporter:
         total = None if progress.length is None else progress.length.steps
         self._status = _status(progress, loss, left_s)
         self._bar.update(self._task, completed=progress.step, total=total, status=self._status)
+
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        """See Reporter."""
+        status = _checked(done, images, left_s) if done < images else "starting"
+        self._bar.update(self._task, status=status)
 
     def validating(self, done: int, images: int) -> None:
         """See Reporter."""
@@ -92,10 +106,14 @@ class _Status(TextColumn):
         return Text(str(task.fields["status"]))
 
 
+def _checked(done: int, images: int, left_s: float) -> str:
+    return f"looks at the images: {done} of {images} | {duration(left_s)} left"
+
+
 def _status(progress: RunProgress, loss: float, left_s: float | None) -> str:
     of = "" if progress.length is None else f" of {progress.length.steps}"
     parts = [f"step {progress.step}{of}", f"loss {loss:.3f}"]
-    if progress.best_step:
+    if progress.best_score >= 0:
         parts.append(f"best {progress.best_score:.3f} at {progress.best_step}")
     if left_s is not None:
         parts.append(f"{duration(left_s)} left")

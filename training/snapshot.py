@@ -24,7 +24,8 @@ class Progress:
     seconds: float = 0.0  # spent, over all the times it was started
     validated: int = 0  # step of the last validation
     best_step: int = 0  # 0: none yet
-    best_score: float = -1.0
+    best_score: float = -1.0  # below 0: none, or nothing is held out
+    since_best: int = 0  # validations since
     best_latency_ms: float | None = None  # an image, when the best weights were validated
     failed: int = 0  # steps in a row without a finite loss and gradient
     done: bool = False
@@ -41,8 +42,7 @@ def save_snapshot(folder: Path, progress: Progress, tensors: Mapping[str, Any], 
         "progress": asdict(progress),
         "tensors": dict(tensors),
     }
-    with whole_file(folder / STATE) as temporary:
-        torch.save(content, temporary)
+    _save(folder / STATE, content)
 
 
 def has_snapshot(folder: Path) -> bool:
@@ -77,8 +77,7 @@ def save_best(folder: Path, table: BoxTable) -> None:
     assert table.score is not None
     columns = {"offsets": table.offsets, "xyxy": table.xyxy, "label": table.label}
     columns["score"] = table.score
-    with whole_file(folder / BEST) as temporary:
-        torch.save({name: torch.from_numpy(c) for name, c in columns.items()}, temporary)
+    _save(folder / BEST, {name: torch.from_numpy(c) for name, c in columns.items()})
 
 
 def load_best(folder: Path, truth: BoxTable) -> BoxTable:
@@ -92,6 +91,17 @@ def load_best(folder: Path, truth: BoxTable) -> BoxTable:
         label=columns["label"].numpy(),
         score=columns["score"].numpy(),
     )
+
+
+def _save(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a file whole; raises InputError where the disk is full, say."""
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch's own, while it handles the one that tells
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from smallobj.boxes import InputError
 from smallobj.detectors import Detector, build_detector
 from smallobj.detectors.backbone import FeaturePyramid, Pyramid
 from smallobj.training.config import TrainConfig
+from smallobj.training.phases import Phases
 from smallobj.weights import read_manifest
 from smallobj.weights.checkpoint import copy_fitting, load_weights
 
@@ -32,6 +33,27 @@ def with_init_settings(config: TrainConfig) -> TrainConfig:
         raise InputError("--init brings the size of its own", field="size", value=config.size)
     inherited = {**manifest.config, "mean": list(manifest.mean), "std": list(manifest.std)}
     return replace(config, backbone=manifest.backbone, detector={**inherited, **config.detector})
+
+
+def bare_model(config: TrainConfig) -> Detector:
+    """The detector in its make alone: for one class, and images of no colour in particular.
+
+    Raises InputError where there is none of these settings.
+    """
+    backbone = {} if config.backbone is None else {"backbone": config.backbone}
+    settings = {"mean": (128.0,) * 3, "std": (64.0,) * 3} | backbone | dict(config.detector)
+    return build_detector(config.arch, num_classes=1, size=config.size, **settings)
+
+
+def check_crop(config: TrainConfig, model: Detector) -> None:
+    """Raise InputError where the detector cannot look at crops of that side, in any stage."""
+    if config.crops.crop % model.stride:
+        raise InputError(
+            f"must be a multiple of {model.stride} for this detector",
+            field="crop",
+            value=config.crops.crop,
+        )
+    Phases(config, stride=model.stride)
 
 
 def first_model(

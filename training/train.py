@@ -15,12 +15,12 @@ from smallobj.prediction import choose_device, choose_precision, neutral_colour,
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import TrainingData, load_data
 from smallobj.training.folder import RunFolder
+from smallobj.training.image_check import ImageCheck
 from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
-from smallobj.training.loop import DivergedError, Loop
-from smallobj.training.phases import Phases
+from smallobj.training.loop import DivergedError, Loop, TooLargeStepError
 from smallobj.training.reporting import PlainReporter, Reporter, duration
 from smallobj.training.snapshot import has_snapshot, load_best
-from smallobj.training.start import first_model, with_init_settings
+from smallobj.training.start import bare_model, check_crop, first_model, with_init_settings
 from smallobj.training.stop import Interrupted, StopRequest
 from smallobj.training.validation import Validation, write_validation_run
 from smallobj.weights import DTYPES, Manifest, read_manifest
@@ -31,12 +31,13 @@ class TrainResult:
     """What a run came to."""
 
     folder: Path  # weights.safetensors, manifest.toml, config.toml, log.jsonl, resume/
-    run: Path  # predictions on the images held out, by the best weights
+    run: Path | None  # predictions on the images held out by the best weights; None: nothing was
     manifest: Manifest
     steps: int
     best_step: int
     seconds: float
-    stopped: str | None = None  # why it ended before its last step
+    stopped: str | None = None  # what went wrong, where it ended for that before its last step
+    early: str | None = None  # why it ended early with nothing wrong
 
 
 def train(
@@ -55,8 +56,11 @@ def train(
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     detector_class(config.arch)
     folder.check_free(overwrite=overwrite)
-    prepared = _prepare(with_init_settings(config), reporter, restored=False)
+    config = with_init_settings(config)
+    check_crop(config, bare_model(config))  # now, as a look at all images may take minutes
+    prepared = _prepare(config, folder, reporter, resumed=False)
     folder.start_new(prepared.config)
+    prepared.check.keep()
     return _train(prepared, folder, reporter, resumed=False)
 
 
@@ -70,7 +74,8 @@ def resume(
     """
     folder, reporter = RunFolder(out), reporter or PlainReporter()
     config = folder.stored_config(dict(given or {}))
-    prepared = _prepare(config, reporter, restored=has_snapshot(folder.resume))
+    prepared = _prepare(config, folder, reporter, resumed=True)
+    prepared.check.keep()
     return _train(prepared, folder, reporter, resumed=True)
 
 
@@ -81,28 +86,32 @@ class _Prepared:
     started: float  # time.monotonic()
     config: TrainConfig
     data: TrainingData
+    check: ImageCheck
     model: Detector
     crops: Samples
     precision: str
 
 
-def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Prepared:
+def _prepare(
+    config: TrainConfig, folder: RunFolder, reporter: Reporter, *, resumed: bool
+) -> _Prepared:
     started = time.monotonic()
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    data = load_data(config, reporter.note)
-    torch.manual_seed(config.seed)
     cache = ImageCache(
         config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
     )
+    check = ImageCheck(folder, config, cache, reporter, resumed=resumed)
+    data = load_data(config, reporter.note, leave_out=check)
+    torch.manual_seed(config.seed)
     mean, std = colour_statistics(data.train.paths, cache)
     model, origin = first_model(
         config,
         num_classes=len(data.train.table.classes),
         mean=mean,
         std=std,
-        restored=restored,
+        restored=resumed and has_snapshot(folder.resume),
         tell=reporter.note,
     )
     crops = _samples(config, data, cache, model)
@@ -111,6 +120,7 @@ def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Pre
         started=started,
         config=replace(config, origin=origin),
         data=data,
+        check=check,
         model=model,
         crops=crops,
         precision=choose_precision(device, config.precision),
@@ -122,16 +132,17 @@ def _train(
 ) -> TrainResult:
     config, data, model = prepared.config, prepared.data, prepared.model
     manifest = _manifest(config, data, model, folder.path.name)
-    validation = Validation(
-        data.val, views=views_of(manifest, model.stride), precision=prepared.precision
-    )
+    validation = None
+    if data.val is not None:
+        views = views_of(manifest, model.stride)
+        validation = Validation(data.val, views=views, precision=prepared.precision)
     with StopRequest() as stop:
         loop = Loop(
             config,
             model,
             prepared.crops,
             validation,
-            folder=folder.path,
+            folder=folder,
             manifest=manifest,
             precision=prepared.precision,
             reporter=reporter,
@@ -153,7 +164,7 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
             loop.run(log)
     except DivergedError as error:
         stopped = str(error)
-        if not progress.best_step:
+        if not progress.best_step or loop.validation is None:
             loop.validate()
         progress.done = True
         loop.snapshot()
@@ -165,48 +176,48 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
             f"smallobj train --resume --out {shlex.quote(str(folder.path))}"
         )
         raise
-    best = load_best(loop.resume_folder, loop.validation.truth)
+    except TooLargeStepError:
+        if not (progress.step and has_snapshot(folder.resume)):
+            folder.forget()
+        raise
     manifest = read_manifest(folder.path)
-    write_validation_run(
-        folder.run,
-        best,
-        loop.validation,
-        manifest=manifest,
-        latency_ms=progress.best_latency_ms,
-        held_out=data.held_out,
-        data=loop.config.data,
-    )
+    if loop.validation is not None:
+        write_validation_run(
+            folder.run,
+            load_best(loop.resume_folder, loop.validation.truth),
+            loop.validation,
+            manifest=manifest,
+            latency_ms=progress.best_latency_ms,
+            held_out=data.held_out,
+            data=loop.config.data,
+        )
+    early = loop.why_early
     seconds = loop.seconds
     log.write(
         "end",
         step=progress.step,
         best_step=progress.best_step,
         scores=dict(manifest.scores),
-        stopped=stopped,
+        stopped=stopped or early,
         seconds=round(seconds, 1),
         **memory_mb(loop.device),
     )
     return TrainResult(
         folder=folder.path,
-        run=folder.run,
+        run=None if loop.validation is None else folder.run,
         manifest=manifest,
         steps=progress.step,
         best_step=progress.best_step,
         seconds=seconds,
         stopped=stopped,
+        early=early,
     )
 
 
 def _samples(
     config: TrainConfig, data: TrainingData, cache: ImageCache, model: Detector
 ) -> Samples:
-    if config.crops.crop % model.stride:
-        raise InputError(
-            f"must be a multiple of {model.stride} for this detector",
-            field="crop",
-            value=config.crops.crop,
-        )
-    Phases(config, stride=model.stride)  # raises where the crops of a stage become too small
+    check_crop(config, model)
     crops = samples_of(
         data.train.table,
         data.train.paths,
@@ -248,8 +259,9 @@ def _log_start(
         precision=loop.precision,
         train_images=len(data.train.paths),
         train_boxes=len(data.train.table),
-        val_images=len(data.val.paths),
-        val_boxes=len(data.val.table),
+        val_images=0 if data.val is None else len(data.val.paths),
+        val_boxes=0 if data.val is None else len(data.val.table),
+        left_out=data.left_out,
         held_out=data.held_out,
         crops_an_epoch=len(loop.crops),
         **environment(loop.device),
@@ -269,8 +281,9 @@ def _summary(
         return f"is finished already, after step {loop.progress.step}"
     begin = f"goes on from step {loop.progress.step}" if restored else "trains"
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    held_out = "none" if data.val is None else f"{len(data.val.paths)} images"
     return (
         f"{begin}: {config.arch} ({parameters:.2f} M parameters, {loop.precision} on "
         f"{loop.device}), {end}, {len(data.train.paths)} images, {len(data.train.table)} boxes, "
-        f"{len(data.val.paths)} images held out"
+        f"{held_out} held out"
     )

@@ -12,7 +12,7 @@ from smallobj.detectors import Detector, Segmenter
 from smallobj.evaluation import METRICS, count_pixels, draw_boxes, map_score, pixel_scores
 from smallobj.formats import RunInfo, write_run
 from smallobj.prediction import MAX_BOXES, class_tiles, predict
-from smallobj.training.data import Part
+from smallobj.training.part import Part
 from smallobj.tta import View
 from smallobj.weights import Manifest
 

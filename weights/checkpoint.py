@@ -1,6 +1,7 @@
 """Weights as safetensors with a checksum: no code runs from a file, no damage loads in silence."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,30 +11,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from smallobj.boxes import InputError, write_bytes
+from smallobj.boxes import InputError, whole_file, write_bytes
 from smallobj.weights.manifest import (
     DTYPES,
     MANIFEST,
     WEIGHTS,
     Manifest,
+    manifest_text,
     read_manifest,
     run_folder,
-    write_manifest,
 )
 
 
 def save_weights(folder: str | Path, state: Mapping[str, Tensor], manifest: Manifest) -> Manifest:
     """Write weights.safetensors, then manifest.toml with its SHA-256; returns that manifest.
 
-    Each file is written whole or not at all. A process killed between the two leaves new weights
-    beside an old manifest, which `load_weights` refuses rather than mixes up.
+    Each file is written whole or not at all, and none where the disk has no room for both. A
+    process killed between the two leaves new weights beside an old manifest, which
+    `load_weights` refuses rather than mixes up.
     """
     content = packed(state)
     complete = replace(
         manifest, sha256=hashlib.sha256(content).hexdigest(), weight_bytes=len(content)
     )
-    write_bytes(Path(folder) / WEIGHTS, content)
-    write_manifest(folder, complete)
+    with whole_file(Path(folder) / MANIFEST) as temporary:
+        with temporary.open("wb") as stream:
+            stream.write(manifest_text(complete).encode())
+            stream.flush()
+            os.fsync(stream.fileno())  # so that it is on the disk before the weights are replaced
+        write_bytes(Path(folder) / WEIGHTS, content)
     return complete
 
 

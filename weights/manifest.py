@@ -103,7 +103,12 @@ def read_manifest(path: str | Path) -> Manifest:
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
     """Write manifest.toml into a run's folder, whole or not at all."""
-    write_text(Path(folder) / MANIFEST, tomli_w.dumps(manifest.as_dict()))
+    write_text(Path(folder) / MANIFEST, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """What manifest.toml holds."""
+    return tomli_w.dumps(manifest.as_dict())
 
 
 def _classes(value: Any) -> Classes:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from smallobj.boxes import BoxTable, Classes, Images, InputError
-from smallobj.formats import split_folds
+from smallobj.formats import draw_share, split_folds
 
 
 def random_table(images: int, seed: int) -> BoxTable:
@@ -30,6 +30,31 @@ def test_every_fold_has_its_share_of_images_boxes_and_classes(seed: int) -> None
         assert np.abs(boxes - of_class.sum() / 5).max() <= max(2, 0.1 * of_class.sum() / 5)
     empty = np.diff(table.offsets) == 0
     assert np.ptp(np.bincount(fold[empty], minlength=5)) <= 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.77])
+def test_a_share_has_its_share_of_images_boxes_and_classes(share: float, seed: int) -> None:
+    table = random_table(200, seed)
+    drawn = draw_share(table, share, seed=seed)
+    assert drawn.sum() == round(200 * share)
+    for label in range(4):
+        of_class = table.label == label
+        wanted = share * of_class.sum()
+        assert abs(drawn[table.image_index[of_class]].sum() - wanted) <= max(2, 0.1 * wanted)
+    empty = np.diff(table.offsets) == 0
+    assert abs(drawn[empty].sum() - share * empty.sum()) <= 2
+    assert np.array_equal(drawn, draw_share(table, share, seed=seed))
+    assert not np.array_equal(drawn, draw_share(table, share, seed=seed + 1))
+
+
+def test_a_whole_share_is_all_and_a_tiny_one_has_a_box() -> None:
+    table = random_table(40, 0)
+    assert draw_share(table, 1, seed=0).all()
+    one = table.filter_rows(table.image_index == 17)
+    for seed in range(5):
+        assert np.flatnonzero(draw_share(one, 0.001, seed=seed)).tolist() == [17]
+    assert draw_share(table.filter_rows(table.label < 0), 0.1, seed=0).sum() == 4
 
 
 def test_groups_stay_together_and_the_seed_decides() -> None:

@@ -87,6 +87,9 @@ class Listener:
     def step(self, progress: Any, loss: float, left_s: float | None) -> None:
         self._on_step(progress.step)
 
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        pass
+
     def validating(self, done: int, images: int) -> None:
         pass
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -36,6 +36,9 @@ class KillingReporter:
         if self._step == self._at_step:
             die()
 
+    def checking(self, done: int, images: int, left_s: float) -> None:
+        pass
+
     def validating(self, done: int, images: int) -> None:
         if done == 2 and self._step == self._in_validation_after > 0:
             die()
@@ -45,19 +48,26 @@ def kill_while_saving_the_state() -> None:
     """The second snapshot of this process is cut in the middle."""
     plain, count = torch.save, 0
 
-    def save(content: Any, path: Path) -> None:
+    def save(content: Any, stream: BinaryIO) -> None:
         nonlocal count
-        plain(content, path)
+        plain(content, stream)
         count += 1
         if count == 2:
-            os.truncate(path, path.stat().st_size // 2)
+            stream.flush()
+            os.truncate(stream.fileno(), stream.tell() // 2)
             die()
 
     snapshot.torch.save = save  # type: ignore[assignment]
 
 
 def kill_between_weights_and_manifest() -> None:
-    checkpoint.write_manifest = die  # type: ignore[assignment]
+    plain = checkpoint.write_bytes
+
+    def write(path: Path, content: bytes) -> None:
+        plain(path, content)
+        die()
+
+    checkpoint.write_bytes = write  # type: ignore[assignment]
 
 
 def kill_after_the_best_was_kept() -> None:

@@ -1,5 +1,6 @@
 """What is trained on and what is held out; faulty data is refused before anything is written."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from smallobj.boxes import InputError
-from smallobj.training import TrainConfig, train
+from smallobj.training import TrainConfig
 from smallobj.training.data import TrainingData, load_data
 
 
@@ -84,14 +85,72 @@ def test_a_class_without_a_box_is_told(quick: dict[str, Any], own_photos: Path) 
     assert "no validation box of class red" in notes
 
 
-def test_an_unreadable_image_is_found_before_anything_is_written(
-    quick: dict[str, Any], own_photos: Path, tmp_path: Path
+def everything(quick: dict[str, Any], **settings: Any) -> tuple[TrainingData, list[str]]:
+    return load(quick, hold_out=False, **settings)
+
+
+def test_nothing_held_out_is_all_there_is(quick: dict[str, Any], own_photos: Path) -> None:
+    data, notes = everything(quick)
+    assert data.val is None
+    assert len(data.train.paths) == 14
+    assert len(data.train.table) == 28
+    assert "own parts train and val" in notes[0]
+    assert len(everything(quick, split="train")[0].train.paths) == 10
+    yaml = own_photos / "data.yaml"
+    yaml.write_text(yaml.read_text().replace("val: images/val\n", ""))
+    assert len(everything(quick, data=str(own_photos))[0].train.paths) == 10
+
+
+def test_images_of_one_name_in_both_parts_are_both_trained_on(
+    quick: dict[str, Any], tmp_path: Path, photos: Path
 ) -> None:
-    (own_photos / "images" / "train" / "train3.png").write_bytes(b"no image")
-    config = TrainConfig.from_dict({**quick, "data": str(own_photos)})
-    with pytest.raises(InputError, match=r"train3\.png"):
-        train(config, tmp_path / "runs" / "a")
-    assert not (tmp_path / "runs").exists()
+    for part, count in (("train", 3), ("val", 2)):
+        rows = {f"{i}.png": [[1, 5, 5, 20, 20 + i]] for i in range(count)}
+        (tmp_path / "data" / part / f"{part}_data").mkdir(parents=True)
+        (tmp_path / "data" / part / f"{part}_label").write_text(json.dumps(rows))
+        for i in range(count):
+            source = photos / "images" / part / f"{part}{i}.png"
+            shutil.copy(source, tmp_path / "data" / part / f"{part}_data" / f"{i}.png")
+    part = everything(quick, data=str(tmp_path / "data"))[0].train
+    assert part.table.images.ids == tuple(
+        [f"train/{i}.png" for i in range(3)] + [f"val/{i}.png" for i in range(2)]
+    )
+    assert len(set(part.paths)) == 5
+    assert part.table.xyxy[:, 3].tolist() == [25, 26, 27, 25, 26]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"val": "photos"}, "val"),
+        ({"val_split": "val"}, "val_split"),
+        ({"folds": 3}, "folds"),
+        ({"patience": 2}, "patience"),
+    ],
+)
+def test_what_needs_images_held_out_is_refused_without(
+    quick: dict[str, Any], settings: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InputError, match=f"field {field}: with --fold none nothing is held out"):
+        everything(quick, **settings)
+
+
+def test_a_share_is_drawn_of_the_training_images_alone(quick: dict[str, Any]) -> None:
+    whole, _ = load(quick, folds=7, fold=1)
+    half, notes = load(quick, folds=7, fold=1, subset=0.5)
+    assert "trains on 6 of 12 images" in notes
+    assert ids(half)[0] < ids(whole)[0]
+    assert ids(half)[1] == ids(whole)[1]
+    assert ids(load(quick, folds=7, fold=1, subset=0.5)[0]) == ids(half)
+    assert ids(load(quick, folds=7, fold=1, subset=0.5, seed=1)[0])[0] != ids(half)[0]
+
+
+def test_a_tiny_share_has_an_image_with_a_box(quick: dict[str, Any], own_photos: Path) -> None:
+    for i in range(1, 10):
+        (own_photos / "labels" / "train" / f"train{i}.txt").write_text("")
+    for seed in range(4):
+        data, _ = load(quick, data=str(own_photos), subset=0.05, seed=seed)
+        assert [path.name for path in data.train.paths] == ["train0.png"]
 
 
 def test_an_image_of_another_size_than_its_labels_say_is_told(

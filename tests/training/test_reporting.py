@@ -20,11 +20,14 @@ def test_the_bar_shows_loss_metric_and_time_left() -> None:
         reporter.note("img[/red].jpg [bold]")
         reporter.step(progress, 1.5, 125)
         bar.refresh()
+        reporter.checking(30, 479, 65)
+        bar.refresh()
         reporter.validating(3, 9)
         bar.refresh()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "img[/red].jpg [bold]" in shown
     assert "step 20 of 50 | loss 1.500 | best 0.250 at 10 | 2 min 05 s left" in shown
+    assert "looks at the images: 30 of 479 | 1 min 05 s left" in shown
     assert "validating 3 of 9" in shown
 
 

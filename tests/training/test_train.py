@@ -20,6 +20,7 @@ from smallobj.detectors.centernet import CenterNet
 from smallobj.evaluation import map_score
 from smallobj.formats import align_runs, read_labels, read_run
 from smallobj.training import Interrupted, TrainConfig, resume, train
+from smallobj.training.image_check import ImageCheck
 
 Fingerprint = Callable[[Path], tuple[str, str]]
 
@@ -308,9 +309,10 @@ def test_an_unknown_detector_lists_the_known_ones(tmp_path: Path, quick: dict[st
     assert not (tmp_path / "a").exists()
 
 
-def test_a_crop_that_does_not_fit_the_detector_is_named(
-    tmp_path: Path, quick: dict[str, Any]
+def test_a_crop_that_does_not_fit_the_detector_is_named_at_once(
+    tmp_path: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ImageCheck, "__call__", lambda *_: 1 / 0)  # before the images are looked at
     config = TrainConfig.from_dict({**quick, "crops": {"crop": 70}})
     with pytest.raises(InputError, match="field crop: must be a multiple of"):
         train(config, tmp_path / "a")
