@@ -3,6 +3,70 @@ from typing import Annotated
 
 import typer
 
+from smallobj.cli.train_data_options import (
+    BackgroundOption,
+    BalanceOption,
+    ColourOption,
+    CropOption,
+    CropsPerImageOption,
+    DataOption,
+    FoldOption,
+    FoldsOption,
+    ImagesOption,
+    InputOption,
+    KindOption,
+    MaxBadOption,
+    MosaicOption,
+    NamesOption,
+    PasteOption,
+    PlainEndOption,
+    ScaleJitterOption,
+    SplitOption,
+    StagesOption,
+    SubsetOption,
+    SymmetryOption,
+    ValOption,
+    ValSplitOption,
+    VocOriginOption,
+)
+from smallobj.cli.train_detector_options import (
+    ArchOption,
+    BackboneOption,
+    FreezeOption,
+    InitOption,
+    LevelsOption,
+    NormOption,
+    PresetOption,
+    PretrainedOption,
+    SettingsOption,
+    SizeOption,
+)
+from smallobj.cli.train_learning_options import (
+    BatchOption,
+    CacheMbOption,
+    ClipOption,
+    DeviceOption,
+    EmaOption,
+    EpochsOption,
+    KeepLastOption,
+    LrOption,
+    MaxMegapixelsOption,
+    MetricOption,
+    MomentumOption,
+    OptimizerOption,
+    PatienceOption,
+    PrecisionOption,
+    SeedOption,
+    StepsOption,
+    StoreOption,
+    ThreadsOption,
+    TimeLimitOption,
+    ValidateEveryOption,
+    WarmupStepsOption,
+    WeightDecayOption,
+    WorkersOption,
+)
+
 _NONE = "none"
 
 
@@ -15,464 +79,63 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin anew where --out holds a model.")
     ] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Data",
-            help="Labels of the images to learn from: a folder or a file of labels.",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            show_default="beside the labels", rich_help_panel="Data", help="Folder of the images."
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            show_default="by content",
-            rich_help_panel="Data",
-            help="Format of the labels: challenge, coco, yolo or voc.",
-        ),
-    ] = None,
-    names: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel="Data",
-            help="File of class names, one a line, where the labels give none.",
-        ),
-    ] = None,
-    voc_origin: Annotated[
-        int | None,
-        typer.Option(
-            show_default="1",
-            rich_help_panel="Data",
-            help="What Pascal VOC files call the first pixel: 1 or 0.",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            show_default="train, if there is one",
-            rich_help_panel="Data",
-            help="Part of the data set to train on, or a .txt with an image a line.",
-        ),
-    ] = None,
-    val: Annotated[
-        Path | None,
-        typer.Option(rich_help_panel="Data", help="A data set to validate on, read like --data."),
-    ] = None,
-    val_split: Annotated[
-        str | None,
-        typer.Option(
-            show_default="val, if there is one",
-            rich_help_panel="Data",
-            help="Part to validate on, or a .txt with an image a line.",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            show_default="5 without a part to validate on",
-            rich_help_panel="Data",
-            help="Deal the images into so many folds, alike in classes and boxes.",
-        ),
-    ] = None,
-    fold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|none",
-            show_default="0",
-            rich_help_panel="Data",
-            help="Fold to validate on, from 0; the others train. none: train on all images, with"
-            " nothing held out.",
-        ),
-    ] = None,
-    subset: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            show_default="1",
-            rich_help_panel="Data",
-            help="Share of the training images that is trained on, above 0 to 1, drawn by the seed,"
-            " alike in classes and boxes.",
-        ),
-    ] = None,
-    max_bad: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            show_default="0",
-            rich_help_panel="Data",
-            help="Leave out up to so many images that cannot be read; more are an error, before"
-            " the first step.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel="Detector",
-            help="Named settings where you give none: baseline-300, an SSD on ResNet-50 that sees"
-            " whole images squashed.",
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel="Detector", help="Detector to train; smallobj detectors lists them."
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            show_default="small, of yolo n",
-            rich_help_panel="Detector",
-            help="Size of the detector; smallobj detectors lists them all.",
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the size's own",
-            rich_help_panel="Detector",
-            help="Any timm backbone with feature maps, by name.",
-        ),
-    ] = None,
-    levels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A-B",
-            show_default="the size's own",
-            rich_help_panel="Detector",
-            help="Levels that the detector looks at, of stride 2^A to 2^B px: 2-5, 3-6, ...",
-        ),
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(
-            show_default="batch",
-            rich_help_panel="Detector",
-            help="batch, or group: no batch norm anywhere, for small batches.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            rich_help_panel="Detector",
-            help="Another setting of the detector, say neck=pafpn or width=96; may be repeated.",
-        ),
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            show_default="random weights",
-            rich_help_panel="First weights",
-            help="Begin from a model of your own: its detector, and every weight that fits.",
-        ),
-    ] = None,
-    pretrained: Annotated[
-        bool | None,
-        typer.Option(
-            "--pretrained",
-            show_default="never",
-            rich_help_panel="First weights",
-            help="Begin from the weights timm offers for the backbone, and download them. The"
-            " manifest tells, as contests may forbid it.",
-        ),
-    ] = None,
-    freeze: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            show_default="0",
-            rich_help_panel="First weights",
-            help="The first N stages of the backbone keep their weights.",
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            show_default="4000", rich_help_panel="Length", help="Length of the training in steps."
-        ),
-    ] = None,
-    epochs: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel="Length",
-            help="Length of the training in passes over the data, instead of steps.",
-        ),
-    ] = None,
-    time_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            rich_help_panel="Length",
-            help="Length of the training in time, instead of steps: 90s, 30m, 2h. The first steps"
-            " tell how many fit.",
-        ),
-    ] = None,
-    validate_every: Annotated[
-        int | None,
-        typer.Option(
-            show_default="about a seventh of the time",
-            rich_help_panel="Length",
-            help="Steps between two validations.",
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            show_default="map50",
-            rich_help_panel="Length",
-            help="What the best weights are best by: map50, map75 or map50_95.",
-        ),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            show_default="never",
-            rich_help_panel="Length",
-            help="End the training after N validations in a row without a better --metric.",
-        ),
-    ] = None,
-    keep_last: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            show_default="0",
-            rich_help_panel="Length",
-            help="Keep the weights of the last N validations in OUT/checkpoints, for smallobj"
-            " weights average.",
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(show_default="16", rich_help_panel="Learning", help="Crops in each step."),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            show_default="adamw", rich_help_panel="Learning", help="Optimizer: adamw, adam or sgd."
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            show_default="adamw 0.004, adam 0.001, sgd 0.02",
-            rich_help_panel="Learning",
-            help="Highest learning rate.",
-        ),
-    ] = None,
-    weight_decay: Annotated[
-        float | None,
-        typer.Option(
-            show_default="adamw 0.05, adam 0, sgd 0.0001",
-            rich_help_panel="Learning",
-            help="Weight decay, of all but norms and biases.",
-        ),
-    ] = None,
-    momentum: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.9",
-            rich_help_panel="Learning",
-            help="Momentum of sgd; of adamw and adam the first beta.",
-        ),
-    ] = None,
-    warmup_steps: Annotated[
-        int | None,
-        typer.Option(
-            show_default="100",
-            rich_help_panel="Learning",
-            help="Steps over which the learning rate rises; at most a quarter of all.",
-        ),
-    ] = None,
-    ema: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.998",
-            rich_help_panel="Learning",
-            help="Decay of the averaged weights, which are the ones that are kept.",
-        ),
-    ] = None,
-    clip: Annotated[
-        float | None,
-        typer.Option(
-            show_default="10",
-            rich_help_panel="Learning",
-            help="Gradients are shortened to at most this norm; 0: never.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="fp32|fp16|bf16",
-            show_default="fp32",
-            rich_help_panel="Learning",
-            help="Precision of the weights that are kept; they are validated as they are stored.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            show_default="0", rich_help_panel="Learning", help="Seed of everything random."
-        ),
-    ] = None,
-    input: Annotated[
-        str | None,
-        typer.Option(
-            show_default="crops",
-            metavar="crops|squash",
-            rich_help_panel="Samples",
-            help="What the detector sees: crops at the scale of the photograph, or whole images"
-            " squashed to --crop pixels a side, whatever their shape.",
-        ),
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(
-            show_default="256",
-            rich_help_panel="Samples",
-            help="Side in pixels of the crops or squashed images that the detector learns from.",
-        ),
-    ] = None,
-    crops_per_image: Annotated[
-        int | None,
-        typer.Option(
-            show_default="8",
-            rich_help_panel="Samples",
-            help="Most crops taken from an image in one pass over the data.",
-        ),
-    ] = None,
-    background: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.15",
-            rich_help_panel="Samples",
-            help="Share of the crops at places without an object.",
-        ),
-    ] = None,
-    balance: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0",
-            rich_help_panel="Samples",
-            help="How far rare classes are aimed at oftener: 0, as labelled, to 1, all alike.",
-        ),
-    ] = None,
-    scale_jitter: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.25",
-            rich_help_panel="Samples",
-            help="Half of the crops are scaled by up to 1 + this, or down by as much.",
-        ),
-    ] = None,
-    mosaic: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0",
-            rich_help_panel="Samples",
-            help="Share of the crops that are put together from four images.",
-        ),
-    ] = None,
-    paste: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0",
-            rich_help_panel="Samples",
-            help="Share of the crops into which 1 to 3 objects of other images are pasted.",
-        ),
-    ] = None,
-    colour: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.2",
-            rich_help_panel="Samples",
-            help="Strength of the change of colours; 0: none.",
-        ),
-    ] = None,
-    symmetry: Annotated[
-        str | None,
-        typer.Option(
-            show_default="all",
-            rich_help_panel="Samples",
-            help="Flips and turns of the crops: all, mirror (left and right alone) or none.",
-        ),
-    ] = None,
-    stages: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCALE:SHARE,...",
-            show_default="native scale throughout",
-            rich_help_panel="Samples",
-            help="Learn at lower scales first: 0.5:0.4 shows the first 0.4 of the steps the same"
-            " places at half the scale, in crops of half the side, which cost a quarter.",
-        ),
-    ] = None,
-    plain_end: Annotated[
-        float | None,
-        typer.Option(
-            show_default="0.1",
-            rich_help_panel="Samples",
-            help="Share of the steps, the last ones, without mosaic, pasted objects, scale jitter"
-            " and change of colours; 0: never.",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            show_default="auto",
-            rich_help_panel="Machine",
-            help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            show_default="auto",
-            rich_help_panel="Machine",
-            help="auto (bf16 where the device computes in it), fp32 or bf16.",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            show_default="all cores",
-            rich_help_panel="Machine",
-            help="CPU threads that compute; the same number makes a run repeatable.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            show_default="1 on a CPU, up to 8 beside a GPU",
-            rich_help_panel="Machine",
-            help="Threads that cut crops.",
-        ),
-    ] = None,
-    cache_mb: Annotated[
-        float | None,
-        typer.Option(
-            show_default="2000",
-            rich_help_panel="Machine",
-            help="Decoded images kept in memory, in megabytes.",
-        ),
-    ] = None,
-    max_megapixels: Annotated[
-        float | None,
-        typer.Option(
-            show_default="400",
-            rich_help_panel="Machine",
-            help="Images above this many megapixels are refused.",
-        ),
-    ] = None,
+    data: DataOption = None,
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    names: NamesOption = None,
+    voc_origin: VocOriginOption = None,
+    split: SplitOption = None,
+    val: ValOption = None,
+    val_split: ValSplitOption = None,
+    folds: FoldsOption = None,
+    fold: FoldOption = None,
+    subset: SubsetOption = None,
+    max_bad: MaxBadOption = None,
+    preset: PresetOption = None,
+    arch: ArchOption = None,
+    size: SizeOption = None,
+    backbone: BackboneOption = None,
+    levels: LevelsOption = None,
+    norm: NormOption = None,
+    settings: SettingsOption = None,
+    init: InitOption = None,
+    pretrained: PretrainedOption = None,
+    freeze: FreezeOption = None,
+    steps: StepsOption = None,
+    epochs: EpochsOption = None,
+    time_limit: TimeLimitOption = None,
+    validate_every: ValidateEveryOption = None,
+    metric: MetricOption = None,
+    patience: PatienceOption = None,
+    keep_last: KeepLastOption = None,
+    batch: BatchOption = None,
+    optimizer: OptimizerOption = None,
+    lr: LrOption = None,
+    weight_decay: WeightDecayOption = None,
+    momentum: MomentumOption = None,
+    warmup_steps: WarmupStepsOption = None,
+    ema: EmaOption = None,
+    clip: ClipOption = None,
+    store: StoreOption = None,
+    seed: SeedOption = None,
+    input: InputOption = None,
+    crop: CropOption = None,
+    crops_per_image: CropsPerImageOption = None,
+    background: BackgroundOption = None,
+    balance: BalanceOption = None,
+    scale_jitter: ScaleJitterOption = None,
+    mosaic: MosaicOption = None,
+    paste: PasteOption = None,
+    colour: ColourOption = None,
+    symmetry: SymmetryOption = None,
+    stages: StagesOption = None,
+    plain_end: PlainEndOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    workers: WorkersOption = None,
+    cache_mb: CacheMbOption = None,
+    max_megapixels: MaxMegapixelsOption = None,
 ) -> None:
     """Train a detector on your images, from random weights.
 
