@@ -131,7 +131,7 @@ class CenterNet(Detector):
     def _peaks(self, logits: Tensor) -> Tensor:
         """Scores [B, h * w, C] where they are the highest of their neighbourhood, else 0."""
         heat = logits.sigmoid()
-        peak = heat * (F.max_pool2d(heat, 3, stride=1, padding=1) == heat)
+        peak = heat * (_highest_near(heat) == heat)
         return peak.flatten(2).transpose(1, 2)
 
     def _xyxy(self, sides: Tensor) -> Tensor:
@@ -144,6 +144,16 @@ class CenterNet(Detector):
         # exp(7) strides are 4,000 px; more would only overflow.
         left, top, right, bottom = sides.clamp(max=7.0).exp() * self.config.finest
         return torch.stack((x - left, y - top, x + right, y + bottom), dim=-1)
+
+
+def _highest_near(heat: Tensor) -> Tensor:
+    """The largest of each place's 3 x 3 neighbourhood, of [B, C, h, w] from 0 up.
+
+    As max_pool2d, which takes a CPU twenty times as long.
+    """
+    around = F.pad(heat, (1, 1, 1, 1))
+    across = around[..., :-2].maximum(around[..., 1:-1]).maximum(around[..., 2:])
+    return across[..., :-2, :].maximum(across[..., 1:-1, :]).maximum(across[..., 2:, :])
 
 
 def heat_focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
