@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, default=SHIPPED, help="real ones, at all levels")
     parser.add_argument("--photos", type=int, default=4)
-    parser.add_argument("--boxes", type=int, nargs="*", default=[5, 20, 100], help="of a tile")
+    parser.add_argument("--boxes", type=int, nargs="*", default=[5, 20, 50], help="of a tile")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -144,6 +144,8 @@ def _model(boxes: int) -> nn.Module:
         num_classes=CLASSES + 1,
         min_size=640,
         max_size=640,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_test=100,
         box_score_thresh=0.0,
         box_detections_per_img=boxes,
     ).eval()

@@ -94,9 +94,7 @@ class OpenVino(Session):
 
     def inputs(self) -> list[tuple[str, str]]:
         """See Session."""
-        return [
-            (i.any_name, np.dtype(i.element_type.to_dtype()).name) for i in self._model.inputs
-        ]
+        return [(i.any_name, np.dtype(i.element_type.to_dtype()).name) for i in self._model.inputs]
 
     def metadata(self) -> Mapping[str, str]:
         """See Session."""
