@@ -9,9 +9,10 @@ boxes of a class that overlap by more than 0.5 are suppressed. Both begin at the
 the boxes of the photograph; both call the same model object, which takes its own time. Rounds take
 turns; a ratio is SAHI's time over ours in a round.
 
-outside: the time of the whole by the clock less the time inside the model. While the model
-computes, smallobj decodes and cuts what comes next. alone: what all processors spend on the whole
-where the model only gives back what it said before, so that nothing can hide behind it.
+alone: what all processors spend on the whole where the model is not run but random boxes are given
+as its answers, so that nothing can hide behind it. outside, with --model-rounds: the time of the
+whole by the clock less the time inside the model; while that computes, smallobj decodes and cuts
+what comes next, so several photographs are needed to see it.
 """
 
 import argparse
@@ -36,17 +37,19 @@ from smallobj.prediction import PredictConfig, find_images, stream, threads_of
 CLASSES = 6
 IOU = 0.5
 BATCH = 2  # tiles at a time, for both
+TILES_A_PHOTO = 24  # of both
 Answers = list[dict[str, Tensor]]
+Ways = tuple[Callable[[], None], Callable[[], None]]  # SAHI's and ours
+Times = tuple[list[float], list[float]]  # seconds of each round, likewise
 
 
 class Timed(nn.Module):
-    """A torchvision detector that takes its time and remembers its answers."""
+    """A torchvision detector that takes its time, or gives answers made before."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.seconds = 0.0
-        self.said: Answers = []
         self.again: Iterator[dict[str, Tensor]] | None = None  # what to say, unasked
 
     def forward(self, images: list[Tensor]) -> Answers:
@@ -55,7 +58,6 @@ class Timed(nn.Module):
         begun = time.perf_counter()
         answers: Answers = self.model(images)
         self.seconds += time.perf_counter() - begun
-        self.said += answers
         return answers
 
 
@@ -95,45 +97,75 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, default=SHIPPED, help="real ones, at all levels")
     parser.add_argument("--photos", type=int, default=4)
-    parser.add_argument("--boxes", type=int, nargs="*", default=[5, 20, 50], help="of a tile")
+    parser.add_argument("--boxes", type=int, nargs="*", default=[5, 20, 100], help="of a tile")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model-rounds", type=int, default=0, help="minutes each on two cores")
     options = parser.parse_args()
     print(f"sahi {version('sahi')}, torchvision {version('torchvision')}; ms a photograph\n")
-    print("| boxes a tile | model | SAHI outside | ours | ratio | SAHI alone | ours | ratio |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| boxes a tile | time | SAHI | ours | ratio |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as name, threads_of(options.threads):
         folder = Path(name) / "photos"
         make_photos(options.images, folder, options.photos)
         paths = [Path(str(path)) for path in find_images(folder).paths]
         for boxes in options.boxes:
-            print(_row(boxes, paths, options.rounds), flush=True)
+            model = Timed(_model(boxes))
+            ways = (_sahi(model, paths), _ours(model, paths))
+            times = {
+                "alone": _alone(model, ways, boxes, TILES_A_PHOTO * len(paths), options.rounds)
+            }
+            if options.model_rounds:
+                times["outside"] = _outside(model, ways, options.model_rounds)
+            for what, (theirs, ours) in times.items():
+                print(f"| {boxes} | {what} | {_cells(theirs, ours, len(paths))} |", flush=True)
 
 
-def _row(boxes: int, paths: list[Path], rounds: int) -> str:
-    model = Timed(_model(boxes))
-    ways = (_sahi(model, paths), _ours(model, paths))
-    outside, alone = ([], []), ([], [])
-    inside = []
+def _alone(model: Timed, ways: Ways, boxes: int, tiles: int, rounds: int) -> Times:
+    answers = _random_answers(boxes, tiles)
+    times: Times = ([], [])
     for turn in range(rounds + 1):
-        for number, way in enumerate(ways):
-            model.seconds, model.said, model.again = 0.0, [], None
-            whole = _seconds(way)
-            within = model.seconds
-            model.again = iter(model.said)
-            silent = _seconds(way, time.process_time)
+        for way, seen in zip(ways, times, strict=True):
+            model.again = iter(answers)
+            spent = _seconds(way, time.process_time)
             if turn:
-                inside.append(within)
-                outside[number].append(whole - within)
-                alone[number].append(silent)
-    each = 1000 / len(paths)
-    cells = [f"{statistics.median(inside) * each:.0f}"]
-    for theirs, ours in (outside, alone):
-        ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
-        cells += [f"{statistics.median(times) * each:.0f}" for times in (theirs, ours)]
-        middle = statistics.median(ratios)
-        cells.append(f"{middle:.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})")
-    return f"| {boxes} | {' | '.join(cells)} |"
+                seen.append(spent)
+    model.again = None
+    return times
+
+
+def _outside(model: Timed, ways: Ways, rounds: int) -> Times:
+    times: Times = ([], [])
+    for turn in range(rounds + 1):
+        for way, seen in zip(ways, times, strict=True):
+            model.seconds = 0.0
+            whole = _seconds(way)
+            if turn:
+                seen.append(whole - model.seconds)
+    return times
+
+
+def _cells(theirs: list[float], ours: list[float], photos: int) -> str:
+    ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
+    middles = [f"{statistics.median(times) / photos * 1000:.0f} ms" for times in (theirs, ours)]
+    ratio = f"{statistics.median(ratios):.1f}x ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+    return " | ".join([*middles, ratio])
+
+
+def _random_answers(boxes: int, tiles: int) -> Answers:
+    """Boxes of 10 to 70 px for each tile."""
+    random = torch.Generator().manual_seed(0)
+    answers = []
+    for _ in range(tiles):
+        corner = 560 * torch.rand(boxes, 2, generator=random)
+        side = 10 + 60 * torch.rand(boxes, 2, generator=random)
+        answers.append(
+            {
+                "boxes": torch.cat((corner, corner + side), 1),
+                "scores": torch.rand(boxes, generator=random),
+                "labels": torch.randint(1, CLASSES + 1, (boxes,), generator=random),
+            }
+        )
+    return answers
 
 
 def _model(boxes: int) -> nn.Module:
