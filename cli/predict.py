@@ -57,6 +57,14 @@ def predict(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="onnxruntime|openvino",
+            help="What computes an exported model, NAME.onnx.",
+            show_default="onnxruntime",
+        ),
+    ] = None,
     nms_iou: Annotated[
         float | None,
         typer.Option(
@@ -169,7 +177,9 @@ def predict(
         raise InputError(f"must be one of {', '.join(KEEPS)}", field="keep", value=keep)
     check_out(out, keep)
     files = find_images(*images) if split is None else find_part(images[0], split)
-    detector, manifest = open_model(run, device=device, precision=precision, threads=threads)
+    detector, manifest = open_model(
+        run, device=device, precision=precision, threads=threads, runtime=runtime
+    )
     if recipe is not None:
         chosen = read_view_recipe(recipe, model=manifest.id)
         looks, nms_iou, merge = chosen.views, chosen.nms_iou, chosen.merge

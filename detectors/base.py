@@ -1,7 +1,7 @@
 """What every detector promises: images in, losses or raw tensors out, candidates before NMS."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Self, get_origin
 
@@ -165,9 +165,11 @@ class Detector(nn.Module, ABC):
         image_size is the batch's (height, width). At most `max_candidates` an image, from
         `min_score` up, best first, cut at the border; NMS is the caller's.
         """
-        score, xyxy = self.boxes(in_float32(raw), image_size)  # an exported model's may be half
+        raw = in_float32(raw)  # an exported model's may be half
+        score, boxes_of = self.scored_places(raw, image_size)
         return [
-            best_candidates(s, b, image_size, self.config) for s, b in zip(score, xyxy, strict=True)
+            best_candidates(s, of, image_size, self.config)
+            for s, of in zip(score, boxes_of, strict=True)
         ]
 
     @abstractmethod
@@ -185,6 +187,17 @@ class Detector(nn.Module, ABC):
         self, raw: Mapping[str, Tensor], image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """Scores [B, P, C] in 0..1 and boxes [B, P, 4] (xyxy, pixels) of every place P."""
+
+    def scored_places(
+        self, raw: Mapping[str, Tensor], image_size: tuple[int, int]
+    ) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
+        """Scores [B, P, C] of every place, and for each image what gives the boxes of some.
+
+        places int64 [K] -> boxes [K, 4], as `boxes` has them. For a detector to replace that need
+        not work out the boxes of all its places: few are candidates.
+        """
+        score, xyxy = self.boxes(raw, image_size)
+        return score, [one.__getitem__ for one in xyxy]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Float images of mean 0 and deviation 1, channels last: CPUs and tensor cores want it."""
@@ -226,9 +239,12 @@ def check_targets(targets: Sequence[Target], images: int, num_classes: int) -> N
 
 
 def best_candidates(
-    score: Tensor, xyxy: Tensor, image_size: tuple[int, int], config: DetectorConfig
+    score: Tensor,
+    boxes_of: Callable[[Tensor], Tensor],
+    image_size: tuple[int, int],
+    config: DetectorConfig,
 ) -> Candidates:
-    """The best boxes of one image: score [P, C], xyxy [P, 4], image_size (height, width)."""
+    """The best boxes of one image: score [P, C], places [K] -> boxes [K, 4], (height, width)."""
     flat = score.flatten()
     wanted = (flat >= config.min_score).nonzero().squeeze(1)
     chosen = flat[wanted]
@@ -240,8 +256,8 @@ def best_candidates(
     wanted, chosen = wanted[order], chosen[order]
     place, label = wanted // score.shape[1], wanted % score.shape[1]
     height, width = image_size
-    limit = xyxy.new_tensor([width, height, width, height])
-    kept = xyxy[place].clamp(min=0).minimum(limit)
+    found = boxes_of(place)
+    kept = found.clamp(min=0).minimum(found.new_tensor([width, height, width, height]))
     has_area = (kept[:, 2:] > kept[:, :2]).all(dim=1)
     return Candidates(kept[has_area], chosen[has_area], label[has_area])
 

@@ -8,8 +8,9 @@ some distances are below 0, because a place outside a small box may learn it, as
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -159,6 +160,18 @@ class YOLO(Detector):
         places = places_of(self.config.strides, image_size, raw["class"].device)
         sides = raw["sides"].unflatten(2, (4, -1))
         return raw["class"].sigmoid(), boxes_at(sides, places.centre, places.stride)
+
+    def scored_places(
+        self, raw: Mapping[str, Tensor], image_size: tuple[int, int]
+    ) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
+        """See Detector: the distributions of chosen places alone."""
+        places = places_of(self.config.strides, image_size, raw["class"].device)
+
+        def boxes_of(sides: Tensor, chosen: Tensor) -> Tensor:
+            mine = sides[chosen].unflatten(1, (4, -1))
+            return boxes_at(mine, places.centre[chosen], places.stride[chosen])
+
+        return raw["class"].sigmoid(), [partial(boxes_of, sides) for sides in raw["sides"]]
 
     @torch.no_grad()
     def _assigned(

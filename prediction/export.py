@@ -19,9 +19,9 @@ from smallobj.prediction.onnx_model import (
     OnnxDetector,
     describe_file,
     is_onnx,
-    onnx_library,
     sealed,
 )
+from smallobj.prediction.runtimes import library
 from smallobj.weights.manifest import Manifest
 
 # How far raw outputs may lie from torch's, in parts of an output's largest value (at least 1).
@@ -59,8 +59,8 @@ def export_onnx(
         raise InputError(f"must be one of {known}", field="precision", value=precision)
     if not is_onnx(out):
         raise InputError("the name of an exported model ends in .onnx", field="out", value=str(out))
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        onnx_library(library)
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        library(needed)
     check_writable(out)
     graph = _Graph(detector.eval()).eval()
     model = _converted(graph)
@@ -175,8 +175,8 @@ def _bare(model: Any) -> Any:
 
 def _halve(model: Any, manifest: Manifest) -> None:
     """Store large weights as float16, each with a cast back, which a runtime does once."""
-    helper, numbers = onnx_library("onnx.helper"), onnx_library("onnx.numpy_helper")
-    casts, single = [], onnx_library("onnx").TensorProto.FLOAT
+    helper, numbers = library("onnx.helper"), library("onnx.numpy_helper")
+    casts, single = [], library("onnx").TensorProto.FLOAT
     for weight in model.graph.initializer:
         if weight.data_type != single or np.prod(weight.dims) < _LEAST_HALVED:
             continue

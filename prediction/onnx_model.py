@@ -1,9 +1,8 @@
-"""An exported detector: an ONNX file that runs on ONNX Runtime and is decoded by our own code."""
+"""An exported detector: an ONNX file that a runtime computes and our own code decodes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from smallobj.boxes import InputError
 from smallobj.detectors import Candidates, Detector, Target, detector_of
+from smallobj.prediction.runtimes import ONNXRUNTIME, check_runtime, open_session, telling_line
 from smallobj.weights.manifest import Manifest
 
 INPUT = "images"  # uint8 [batch, 3, height, width], RGB, sides multiples of the divisor
@@ -20,20 +20,11 @@ METADATA = "smallobj"  # key of the file's metadata; its value is `describe_file
 _SEAL = b"smallobj.sha256"  # key of the last entry, the SHA-256 of all bytes before it
 _VERSION = 1
 _ENDING = ".onnx"
-_PROVIDERS = ["CPUExecutionProvider"]
 
 
 def is_onnx(path: str | Path) -> bool:
     """Whether a path is named like an exported model."""
     return Path(path).suffix.lower() == _ENDING
-
-
-def onnx_library(name: str) -> Any:
-    """An imported module of the extra `onnx`; InputError with the command that installs it."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InputError(f'ONNX needs the package {name}: pip install "smallobj[onnx]"') from error
 
 
 def describe_file(manifest: Manifest, *, divisor: int, outputs: Sequence[str]) -> str:
@@ -62,16 +53,22 @@ class OnnxDetector(Detector):
 
     It predicts only, on the CPU. `skeleton`, built from the manifest, brings settings and decoding;
     its weights are random and never used. threads: None, as many as the machine has cores.
-    Raises InputError where the file is not what the manifest says.
+    runtime: one of RUNTIMES. Raises InputError where the file is not what the manifest says.
     """
 
     def __init__(
-        self, content: bytes, skeleton: Detector, outputs: Sequence[str], threads: int | None = None
+        self,
+        content: bytes,
+        skeleton: Detector,
+        outputs: Sequence[str],
+        threads: int | None = None,
+        runtime: str = ONNXRUNTIME,
     ) -> None:
         super().__init__(skeleton.config, stride=skeleton.stride)
         self.skeleton = skeleton.eval()
         self.outputs = tuple(outputs)
-        self._session = _session(content, threads)
+        self._runtime = runtime
+        self._session = open_session(content, threads, runtime=runtime)
         self._check()
         self.eval()
 
@@ -80,7 +77,7 @@ class OnnxDetector(Detector):
         if targets is not None:
             raise ValueError("an exported detector cannot be trained")
         self._check_images(images)
-        found = self._session.run(list(self.outputs), {INPUT: images.contiguous().numpy()})
+        found = self._session.run(self.outputs, {INPUT: images.contiguous().numpy()})
         return {n: torch.from_numpy(v) for n, v in zip(self.outputs, found, strict=True)}
 
     def decode(self, raw: Mapping[str, Tensor], image_size: tuple[int, int]) -> list[Candidates]:
@@ -105,8 +102,8 @@ class OnnxDetector(Detector):
 
     def _check(self) -> None:
         """Hold inputs and outputs, by names and shapes, to those of the skeleton."""
-        inputs = [(i.name, i.type) for i in self._session.get_inputs()]
-        if inputs != [(INPUT, "tensor(uint8)")]:
+        inputs = self._session.inputs()
+        if inputs != [(INPUT, "uint8")]:
             raise InputError(f"its input must be {INPUT}, uint8", value=inputs)
         side = 2 * self.stride
         images = torch.zeros(2, 3, side, side + self.stride, dtype=torch.uint8)
@@ -114,21 +111,25 @@ class OnnxDetector(Detector):
             wanted = {name: tuple(v.shape) for name, v in self.skeleton(images).items()}
             try:
                 found = {name: tuple(v.shape) for name, v in self(images).items()}
-            except Exception as error:  # ONNX Runtime's errors have no class of their own
-                raise InputError(f"does not run: {_line(error)}") from error
+            except Exception as error:  # neither runtime's errors have a class of their own
+                reason = telling_line(error, self._runtime)
+                raise InputError(f"does not run: {reason}") from error
         if found != wanted:
             raise InputError(f"its outputs must be {wanted}", value=found)
 
 
-def load_onnx(path: str | Path, *, threads: int | None = None) -> tuple[OnnxDetector, Manifest]:
+def load_onnx(
+    path: str | Path, *, threads: int | None = None, runtime: str = ONNXRUNTIME
+) -> tuple[OnnxDetector, Manifest]:
     """An exported detector and its manifest, as `load_detector` gives them of a run.
 
     The manifest's sha256 and weight_bytes are those of the file itself: what it predicts is not
     mixed with what the run it came from predicts. Raises InputError, naming the file, where it is
     no ONNX, was not exported by `smallobj weights export` or changed since, or does not fit its
-    manifest; a changed file never comes to ONNX Runtime, which may crash on damage.
+    manifest, or where the runtime is unknown or not installed; a changed file never comes to the
+    runtime, which may crash on damage.
     """
-    onnx_library("onnxruntime")
+    check_runtime(runtime)
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -137,16 +138,16 @@ def load_onnx(path: str | Path, *, threads: int | None = None) -> tuple[OnnxDete
         reason = "is no ONNX file of smallobj weights export, or was changed since"
         raise InputError(reason, file=path)
     try:
-        manifest, outputs = _read_metadata(content)
-        detector = OnnxDetector(content, detector_of(manifest), outputs, threads)
+        manifest, outputs = _read_metadata(content, runtime)
+        detector = OnnxDetector(content, detector_of(manifest), outputs, threads, runtime)
     except InputError as error:
         raise InputError(error.reason, file=path, field=error.field, value=error.value) from error
     digest = hashlib.sha256(content).hexdigest()
     return detector, replace(manifest, sha256=digest, weight_bytes=len(content))
 
 
-def _read_metadata(content: bytes) -> tuple[Manifest, list[str]]:
-    metadata = _session(content, 1, optimise=False).get_modelmeta().custom_metadata_map
+def _read_metadata(content: bytes, runtime: str) -> tuple[Manifest, list[str]]:
+    metadata = open_session(content, 1, runtime=runtime, optimise=False).metadata()
     if METADATA not in metadata:
         raise InputError("was not exported by smallobj weights export: it holds no manifest")
     try:
@@ -162,20 +163,3 @@ class _Described(msgspec.Struct):
     version: int
     manifest: dict[str, Any]
     outputs: list[str]
-
-
-def _session(content: bytes, threads: int | None, *, optimise: bool = True) -> Any:
-    runtime = onnx_library("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    options.intra_op_num_threads = threads or 0
-    if not optimise:
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return runtime.InferenceSession(content, options, providers=_PROVIDERS)
-    except Exception as error:  # ONNX Runtime's errors have no class of their own
-        raise InputError(f"is no ONNX file that can be run: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -94,6 +94,36 @@ def test_left_out_images_are_told(model, photos, tmp_path, capsys) -> None:
     assert len(read_run(out).table.images.ids) == 3
 
 
+def test_odd_names_go_through_or_are_listed(model, photos, tmp_path, capsys) -> None:
+    """Every byte that a name may hold; what is no UTF-8 or leads out of its folder is listed."""
+    content = (photos / "deep" / "0[bold].png").read_bytes()
+    long = "\u00e9" * 125 + "x.png"
+    names = ["..png", "c..png", "a\nb.png", "a[red]/b[/red].png", " .png", "\u2028.png", long]
+    refused = [os.fsdecode(b"a\xff.png"), "c\\..\\d.png"]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (*names, *refused):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert len(os.fsencode(long)) == 255
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../out.png", content)
+        archive.writestr("z[/red]\n.png", content)
+    out = tmp_path / "a.json"
+    assert call(model, folder, tmp_path / "a.zip", "--out", out, "--max-bad", 3) == 0
+    seen = read_run(out).table.images.ids
+    hidden = "..png"  # begins with a dot
+    told = capsys.readouterr().err
+    rows = (tmp_path / "a.skipped.tsv").read_bytes().decode().splitlines()
+    assert sorted(i.removeprefix("in/") for i in seen) == sorted(
+        {*names, "z[/red]\n.png"} - {hidden}
+    )
+    assert len(rows) - 1 == told.count("left out '") == 3
+    assert "a\\xff.png" in told
+    assert "out.png" in told
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_where_all_are_left_out_no_run_is_written(model, photos, tmp_path, capsys) -> None:
     out = tmp_path / "a.json"
     assert call(model, photos, "--out", out, "--max-megapixels", "0.001") == 1

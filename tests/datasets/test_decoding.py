@@ -1,6 +1,7 @@
 """What is damaged is refused; what is merely odd is read."""
 
 import io
+import resource
 import struct
 import time
 import tracemalloc
@@ -124,8 +125,34 @@ def png_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
 
 
+def bmp_bomb() -> bytes:
+    content = encoded("BMP")
+    return content[:18] + struct.pack("<ii", 65_535, 65_535) + content[26:]
+
+
+def tiff_bomb() -> bytes:
+    content = encoded("TIFF", (7, 9))
+    for tag, old in ((256, 7), (257, 9)):
+        there = struct.pack("<HHII", tag, 4, 1, old)
+        assert there in content
+        content = content.replace(there, struct.pack("<HHII", tag, 4, 1, 65_535))
+    return content
+
+
+def webp_bomb() -> bytes:
+    """Of a film, as a still one of more than 16,383 px is damaged and says so."""
+    stream = io.BytesIO()
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:])
+    content = stream.getvalue()
+    at = content.index(b"VP8X") + 12  # of 24 bits each, less 1
+    return content[:at] + 2 * struct.pack("<I", 65_534)[:3] + content[at + 6 :]
+
+
 def test_an_enormous_image_is_refused_at_once_and_without_memory(jpeg, tmp_path) -> None:
-    for i, content in enumerate((jpeg_bomb(jpeg), png_bomb() + encoded("PNG")[33:])):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    png = png_bomb() + encoded("PNG")[33:]
+    for i, content in enumerate((jpeg_bomb(jpeg), png, bmp_bomb(), tiff_bomb(), webp_bomb())):
         path = tmp_path / f"{i}.jpg"
         path.write_bytes(content)
         with zipfile.ZipFile(tmp_path / f"{i}.zip", "w") as archive:
@@ -139,6 +166,8 @@ def test_an_enormous_image_is_refused_at_once_and_without_memory(jpeg, tmp_path)
             assert time.perf_counter() - before < 0.1
             assert tracemalloc.get_traced_memory()[1] < 4e6
             tracemalloc.stop()
+    # What decoders take for themselves is not traced.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 20_000  # kilobytes
 
 
 def test_a_zip_bomb_is_refused_at_once_and_without_memory(jpeg, tmp_path) -> None:

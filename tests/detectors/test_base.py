@@ -69,7 +69,7 @@ def test_best_candidates_orders_cuts_and_drops() -> None:
         ],
         dtype=torch.float32,
     )
-    found = best_candidates(score, xyxy, (100, 200), config)
+    found = best_candidates(score, xyxy.__getitem__, (100, 200), config)
     assert found.score.tolist() == pytest.approx([0.9, 0.5, 0.5])
     assert found.label.tolist() == [0, 0, 0]
     assert found.xyxy.tolist() == [[0, 0, 10, 100], [0, 0, 10, 10], [1, 1, 10, 10]]
