@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 from smallobj.boxes import InputError
-from smallobj.datasets import ImageCache, Samples, colour_statistics, samples_of
+from smallobj.datasets import (
+    DEFAULT_CACHE_GB,
+    DiskCache,
+    ImageCache,
+    Samples,
+    colour_statistics,
+    samples_of,
+)
 from smallobj.detectors import Detector, describe, detector_class
 from smallobj.prediction import choose_device, choose_precision, neutral_colour, views_of
 from smallobj.training.config import TrainConfig
@@ -93,9 +100,7 @@ def _prepare(config: TrainConfig, reporter: Reporter, *, restored: bool) -> _Pre
         torch.set_num_threads(config.threads)
     data = load_data(config, reporter.note)
     torch.manual_seed(config.seed)
-    cache = ImageCache(
-        config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
-    )
+    cache = _cache(config, reporter)
     mean, std = colour_statistics(data.train.paths, cache)
     model, origin = first_model(
         config,
@@ -194,6 +199,19 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
         best_step=progress.best_step,
         seconds=seconds,
         stopped=stopped,
+    )
+
+
+def _cache(config: TrainConfig, reporter: Reporter) -> ImageCache:
+    disk = None
+    if config.cache_dir is not None:
+        limit_gb = DEFAULT_CACHE_GB if config.cache_gb is None else config.cache_gb
+        disk = DiskCache(config.cache_dir, limit_gb, tell=reporter.note)
+    return ImageCache(
+        config.cache_mb,
+        max_megapixels=config.max_megapixels,
+        squash_px=config.crops.squash_px,
+        disk=disk,
     )
 
 
