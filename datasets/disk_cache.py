@@ -1,8 +1,9 @@
 """Decoded images on disk, which training reads back as memory maps instead of decoding again.
 
 Whole images, not crops: crops are drawn anew in every epoch, so that one cut ahead is never asked
-for again. Of a mapped image only the pages that a crop touches are read, and the system keeps those
-it has room for in memory.
+for again. Of a mapped image the pages that a crop touches are read, and as much around them as the
+system reads ahead; it keeps in memory those it has room for. Told not to read ahead (MADV_RANDOM)
+it read less and took longer on the disk that was tried, so that is left to the system.
 """
 
 import hashlib
@@ -108,31 +109,31 @@ class DiskCache:
 
     def _reserved(self, size: int) -> bool:
         """Whether there is room for a file, which is then counted."""
-        if self._stopped or not self._disk_has_room(size):
+        if self._stopped:
             return False
+        try:
+            lacking = self._lacking(size)
+        except OSError as error:
+            self._stopped = True
+            lacking = f"cannot be written: {error.strerror or error}"
+        if lacking is not None:
+            self._tell_once(lacking)
+        return lacking is None
+
+    def _lacking(self, size: int) -> str | None:
+        """Why there is no room for a file; None: it is counted now."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free - size < _SPARE_BYTES:
+            return f"less than {_SPARE_BYTES / 1e9:g} GB would be left free on the disk"
         with self._lock:
             if time.monotonic() - self._counted_at > _RECOUNT_S:
                 self._bytes = self._writing + _bytes_in(self.folder)
                 self._counted_at = time.monotonic()
-            if fits := self._bytes + size <= self._limit:
-                self._bytes += size
-                self._writing += size
-        if not fits:
-            self._tell_once(f"{self._limit / 1e9:g} GB are full; --cache-gb sets the limit")
-        return fits
-
-    def _disk_has_room(self, size: int) -> bool:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.folder).free
-        except OSError as error:
-            self._stopped = True
-            self._tell_once(f"cannot be written: {error.strerror or error}")
-            return False
-        if free - size < _SPARE_BYTES:
-            self._tell_once(f"less than {_SPARE_BYTES / 1e9:g} GB would be left free on the disk")
-            return False
-        return True
+            if self._bytes + size > self._limit:
+                return f"{self._limit / 1e9:g} GB are full; --cache-gb sets the limit"
+            self._bytes += size
+            self._writing += size
+        return None
 
     def _tell_once(self, reason: str) -> None:
         with self._lock:
