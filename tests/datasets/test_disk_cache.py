@@ -91,10 +91,10 @@ def test_a_kept_image_is_mapped_read_only_and_takes_no_memory_of_the_cache(
     marked: Marked, tmp_path: Path, notes: list[str]
 ) -> None:
     path = marked[1][3]
-    first = opened(tmp_path, notes).read(path)
-    cache = opened(tmp_path, notes)
-    mapped = cache.read(path)
+    filling, cache = opened(tmp_path, notes), opened(tmp_path, notes)
+    first, mapped = filling.read(path), cache.read(path)
     assert np.array_equal(mapped, first)
+    assert filling.size_mb == 0
     assert (type(mapped), mapped.dtype, mapped.flags.writeable) == (np.ndarray, np.uint8, False)
     assert mapped.flags.c_contiguous
     assert cache.size_mb == 0
@@ -103,12 +103,13 @@ def test_a_kept_image_is_mapped_read_only_and_takes_no_memory_of_the_cache(
 
 
 def test_a_changed_image_is_decoded_anew(tmp_path: Path, notes: list[str]) -> None:
-    path = tmp_path / "a.png"
+    path, sizes = tmp_path / "a.bmp", set()
     for colour in (10, 20):
         Image.new("RGB", (40, 30), (colour, 0, 0)).save(path)
-        os.utime(path, ns=(colour, colour))  # of the same size, within the clock's resolution
+        os.utime(path, ns=(colour, colour))  # ten nanoseconds are enough
+        sizes.add(path.stat().st_size)
         assert opened(tmp_path, notes).read(path)[0, 0, 0] == colour
-    assert len(files(tmp_path)) == 2
+    assert (len(files(tmp_path)), len(sizes)) == (2, 1)
 
 
 def test_another_squash_or_limit_of_megapixels_is_another_image(
