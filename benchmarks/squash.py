@@ -18,16 +18,16 @@ IMAGES, BOXES, SIZE = 16, 20, (2000, 1500)
 CONFIG = CropConfig(input="squash", crop=300)
 
 
-def make_photographs(folder: Path) -> tuple[BoxTable, list[Path]]:
-    """JPEGs of smooth noise, with boxes of 40 px."""
+def make_photographs(folder: Path, size: tuple[int, int] = SIZE) -> tuple[BoxTable, list[Path]]:
+    """JPEGs of smooth noise, `size` (width, height), with boxes of 40 px."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{i}.jpg" for i in range(IMAGES)]
     for path in paths:
         noise = Image.fromarray(rng.integers(0, 255, (150, 200, 3), dtype=np.uint8))
-        noise.resize(SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
-    corner = rng.uniform(0, np.array(SIZE) - 40, (IMAGES * BOXES, 2))
+        noise.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+    corner = rng.uniform(0, np.array(size) - 40, (IMAGES * BOXES, 2))
     table = BoxTable.build(
-        images=Images.of([path.name for path in paths], [SIZE] * IMAGES),
+        images=Images.of([path.name for path in paths], [size] * IMAGES),
         classes=Classes.of(["object"]),
         image_index=np.repeat(np.arange(IMAGES), BOXES),
         xyxy=np.concatenate([corner, corner + 40], axis=1),

@@ -2,11 +2,14 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from smallobj.boxes.errors import InputError
+
+_UMASK_LOCK = threading.Lock()  # it is read by setting it: two threads at once would leave 0
 
 
 @contextmanager
@@ -66,8 +69,9 @@ def _existing_parent(target: Path) -> Path:
 def _publish(temporary: Path, target: Path) -> None:
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
+    with _UMASK_LOCK:
+        umask = os.umask(0)
+        os.umask(umask)
     temporary.chmod(0o666 & ~umask)
     temporary.replace(target)
 

@@ -43,6 +43,8 @@ from smallobj.cli.train_detector_options import (
 )
 from smallobj.cli.train_learning_options import (
     BatchOption,
+    CacheDirOption,
+    CacheGbOption,
     CacheMbOption,
     ClipOption,
     DeviceOption,
@@ -135,6 +137,8 @@ def train(
     threads: ThreadsOption = None,
     workers: WorkersOption = None,
     cache_mb: CacheMbOption = None,
+    cache_dir: CacheDirOption = None,
+    cache_gb: CacheGbOption = None,
     max_megapixels: MaxMegapixelsOption = None,
 ) -> None:
     """Train a detector on your images, from random weights.
@@ -208,6 +212,8 @@ def train(
         "threads": threads,
         "workers": workers,
         "cache_mb": cache_mb,
+        "cache_dir": cache_dir,
+        "cache_gb": cache_gb,
         "max_megapixels": max_megapixels,
     }
     crops = {

@@ -3,6 +3,7 @@
 from smallobj.datasets.cache import ImageCache
 from smallobj.datasets.config import INPUTS, CropConfig
 from smallobj.datasets.crops import Crop, Crops
+from smallobj.datasets.disk_cache import DEFAULT_CACHE_GB, DiskCache
 from smallobj.datasets.images import MAX_MEGAPIXELS, ImageSource, image_size, read_image
 from smallobj.datasets.loader import Batch, CropLoader, make_batch
 from smallobj.datasets.samples import Samples, samples_of
@@ -11,6 +12,7 @@ from smallobj.datasets.statistics import ColourStatistics, colour_statistics
 from smallobj.datasets.zipped import ZipArchive, ZipMember
 
 __all__ = [
+    "DEFAULT_CACHE_GB",
     "INPUTS",
     "MAX_MEGAPIXELS",
     "Batch",
@@ -19,6 +21,7 @@ __all__ = [
     "CropConfig",
     "CropLoader",
     "Crops",
+    "DiskCache",
     "ImageCache",
     "ImageSource",
     "Samples",

@@ -21,8 +21,8 @@ DEFAULT_STEPS = 4000
 RATES = {"adamw": 4e-3, "adam": 1e-3, "sgd": 0.02}
 DECAYS = {"adamw": 0.05, "adam": 0.0, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
-FREE_ON_RESUME = ("workers", "cache_mb", "snapshot_s", "log_every")
-_PATHS = ("data", "images", "names", "val", "init")
+FREE_ON_RESUME = ("workers", "cache_mb", "cache_dir", "cache_gb", "snapshot_s", "log_every")
+_PATHS = ("data", "images", "names", "val", "init", "cache_dir")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -82,6 +82,8 @@ class TrainConfig:
     max_megapixels: float = 400.0  # larger images are refused by their header
     workers: int | None = None  # threads that cut crops; None: 1 on a CPU, up to 8 beside a GPU
     cache_mb: float = 2000.0  # decoded images kept in memory
+    cache_dir: Path | None = None  # folder where decoded images are kept too; None: nowhere
+    cache_gb: float | None = None  # most that is kept there; None: 20
     snapshot_s: float = 60.0  # seconds between what a killed run can be resumed from
     log_every: int = 10  # steps a line of log.jsonl
 
@@ -109,6 +111,9 @@ class TrainConfig:
             raise InputError(f"give one of {' and '.join(lengths)}", field=lengths[1])
         if self.folds is not None and (self.val is not None or self.val_split is not None):
             raise InputError("folds are for data without a validation part", field="folds")
+        if self.cache_gb is not None and self.cache_dir is None:
+            reason = "is the limit of a folder: give --cache-dir too"
+            raise InputError(reason, field="cache_gb", value=self.cache_gb)
         self._check_stages()
         self._check_held_out()
         if self.fold and self.folds is None:
@@ -259,6 +264,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_megapixels": (1e-3, 1e6),
     "workers": (0, 256),
     "cache_mb": (0, 1e9),
+    "cache_gb": (0, 1e9),
     "snapshot_s": (0, 1e9),
     "log_every": (1, 1e9),
 }

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 from smallobj.boxes import InputError
-from smallobj.datasets import ImageCache, Samples, colour_statistics, samples_of
+from smallobj.datasets import (
+    DEFAULT_CACHE_GB,
+    DiskCache,
+    ImageCache,
+    Samples,
+    colour_statistics,
+    samples_of,
+)
 from smallobj.detectors import Detector, describe, detector_class
 from smallobj.prediction import choose_device, choose_precision, neutral_colour, views_of
 from smallobj.training.config import TrainConfig
@@ -99,9 +106,7 @@ def _prepare(
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    cache = ImageCache(
-        config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
-    )
+    cache = _cache(config, reporter)
     check = ImageCheck(folder, config, cache, reporter, resumed=resumed)
     data = load_data(config, reporter.note, leave_out=check)
     torch.manual_seed(config.seed)
@@ -211,6 +216,19 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
         seconds=seconds,
         stopped=stopped,
         early=early,
+    )
+
+
+def _cache(config: TrainConfig, reporter: Reporter) -> ImageCache:
+    disk = None
+    if config.cache_dir is not None:
+        limit_gb = DEFAULT_CACHE_GB if config.cache_gb is None else config.cache_gb
+        disk = DiskCache(config.cache_dir, limit_gb, tell=reporter.note)
+    return ImageCache(
+        config.cache_mb,
+        max_megapixels=config.max_megapixels,
+        squash_px=config.crops.squash_px,
+        disk=disk,
     )
 
 

@@ -222,3 +222,51 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 def test_help_gives_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert status("--help") == 0
     assert "Example: smallobj train" in capsys.readouterr().out
+
+
+def test_a_second_run_decodes_no_training_image_that_the_first_kept_on_disk(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from smallobj.datasets import cache
+
+    plain, decoded = cache.read_image, []
+
+    def read(path: Path, **options: float) -> object:
+        decoded.append(path.name)
+        return plain(path, **options)
+
+    monkeypatch.setattr(cache, "read_image", read)
+    kept = ("--cache-dir", tmp_path / "cache", "--cache-gb", 0.001, "--cache-mb", 0)
+    counts = []
+    for name, options in (("a", kept), ("b", kept), ("without", ())):
+        decoded.clear()
+        out = tmp_path / name
+        assert status(*quick(photos, out), *options, "--steps", 20, "--folds", 4) == 0
+        counts.append((len(decoded), len(set(decoded))))
+        assert "cache" not in capsys.readouterr().err
+    assert counts[:2] == [(6, 6), (0, 0)]
+    assert counts[2][1] == 6
+    weights = {(tmp_path / n / "weights.safetensors").read_bytes() for n in ("a", "b", "without")}
+    assert len(weights) == 1
+    assert len(list((tmp_path / "cache").rglob("*.pixels"))) == 6
+
+
+def test_a_limit_without_a_folder_is_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*quick(photos, tmp_path / "a"), "--cache-gb", 5) == 2
+    told = capsys.readouterr().err
+    assert "field cache_gb: is the limit of a folder: give --cache-dir too" in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_and_training_goes_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    options = ("--cache-dir", tmp_path / "file", "--cache-mb", 0, "--steps", 3)
+    assert status(*quick(photos, tmp_path / "a"), *options) == 0
+    assert capsys.readouterr().err.count("cannot be written") == 1

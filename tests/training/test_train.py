@@ -160,9 +160,11 @@ def test_a_changed_setting_stops_a_resume(
 
 
 def test_what_does_not_touch_the_weights_may_change(
-    finished: tuple[Path, TrainConfig],
+    finished: tuple[Path, TrainConfig], tmp_path: Path
 ) -> None:
-    assert resume(finished[0], {"workers": 3, "cache_mb": 10.0, "batch": 8}).steps == 80
+    free = {"workers": 3, "cache_mb": 10.0, "cache_dir": str(tmp_path / "cache"), "cache_gb": 1.0}
+    assert resume(finished[0], {**free, "batch": 8}).steps == 80
+    assert list((tmp_path / "cache").rglob("*.pixels"))
 
 
 def test_nothing_to_resume_is_told(tmp_path: Path) -> None:
