@@ -11,15 +11,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from smallobj.boxes import InputError, read_toml
-from smallobj.datasets import Batch, CropConfig, CropLoader, ImageCache, samples_of
+from smallobj.datasets import Batch, CropConfig, CropLoader
 from smallobj.detectors import Detector, Target, detector_of
-from smallobj.prediction import choose_device, neutral_colour, printable
+from smallobj.prediction import choose_device, printable
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import Tell, load_data, load_training_part
 from smallobj.training.folder import CHECKPOINTS, CONFIG, RunFolder
 from smallobj.training.image_check import read_looked
 from smallobj.training.log import code_revision, versions
 from smallobj.training.part import Part
+from smallobj.training.sampling import image_cache, training_samples
 from smallobj.weights import DTYPES, Manifest, read_manifest, run_folder
 from smallobj.weights.averaging import MeanState, check_alike, origin_of_mean
 from smallobj.weights.checkpoint import (
@@ -80,7 +81,7 @@ def average_runs(
         config = _config(runs[0], manifests[0], given or {})
         part = _training_part(runs[0], config, given=bool(given), tell=tell)
         model.to(choose_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with _loader(part, config, model, manifests[0]) as loader:
+        with _loader(part, config, model, manifests[0], tell) as loader:
             renew_statistics(model, norms, islice(loader, batches))
         crops = batches * config.batch
     manifest = _write(model, manifests, RunFolder(out))
@@ -176,26 +177,17 @@ def _training_part(run: Path, config: TrainConfig, *, given: bool, tell: Tell) -
     return load_data(config, lambda line: None, leave_out=leave_out).train
 
 
-def _loader(part: Part, config: TrainConfig, model: Detector, manifest: Manifest) -> CropLoader:
+def _loader(
+    part: Part, config: TrainConfig, model: Detector, manifest: Manifest, tell: Tell
+) -> CropLoader:
     if part.table.classes.names != manifest.classes.names:
         raise InputError(
             f"its classes are not those of the model, {', '.join(manifest.classes.names)}",
             file=config.data,
             value=", ".join(part.table.classes.names),
         )
-    cache = ImageCache(
-        config.cache_mb, max_megapixels=config.max_megapixels, squash_px=config.crops.squash_px
-    )
-    crops = samples_of(
-        part.table,
-        part.paths,
-        config.crops,
-        seed=config.seed,
-        cache=cache,
-        pad=neutral_colour(model),
-    )
-    if not len(crops):
-        raise InputError("there is no box to cut training crops around", file=config.data)
+    cache = image_cache(config, tell)
+    crops = training_samples(config, part, cache, model)
     return CropLoader(crops, config.batch, workers=1)
 
 

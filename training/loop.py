@@ -3,29 +3,20 @@
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from smallobj.boxes import InputError
-from smallobj.datasets import Batch, CropConfig, CropLoader, Samples, make_batch
-from smallobj.detectors import Detector, Target
-from smallobj.prediction import autocast, out_of_memory
+from smallobj.datasets import CropConfig, CropLoader, Samples, make_batch
+from smallobj.detectors import Detector
 from smallobj.training.config import TrainConfig
-from smallobj.training.dry_step import dry_step_s
 from smallobj.training.folder import RunFolder
 from smallobj.training.keeping import Keeper
+from smallobj.training.learner import Learner
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
 from smallobj.training.log import RunLog, memory_mb
-from smallobj.training.optimise import (
-    AveragedModel,
-    GoodBuffers,
-    learning_rate,
-    make_optimizer,
-)
+from smallobj.training.optimise import learning_rate
 from smallobj.training.phases import Phase, Phases
 from smallobj.training.reporting import Reporter
 from smallobj.training.snapshot import Progress, load_snapshot, save_snapshot
@@ -39,10 +30,6 @@ _KEEPING_S = 0.1  # about what it takes to write weights, where nothing is valid
 
 class DivergedError(Exception):
     """Loss or gradient were not finite several times in a row."""
-
-
-class TooLargeStepError(InputError):
-    """Memory does not suffice for a step."""
 
 
 class Loop:
@@ -66,14 +53,10 @@ class Loop:
 
         started: time.monotonic() of the run.
         """
-        self.config, self.model, self.crops, self.validation = config, model, crops, validation
-        self.manifest, self.precision = manifest, precision
-        self.resume_folder = folder.resume  # where snapshots lie
-        self.reporter, self.stop = reporter, stop
-        self.device = model.mean.device
-        self.optimizer = make_optimizer(model, config)
-        self.averaged = AveragedModel(model, config.ema)
-        self.buffers = GoodBuffers(model)
+        self.config, self.crops, self.validation = config, crops, validation
+        self.learner = Learner(config, model, precision)
+        self.manifest, self.resume_folder = manifest, folder.resume  # where snapshots lie
+        self.reporter, self.stop, self.device = reporter, stop, model.mean.device
         self.keeper = Keeper(config, folder, manifest, validation, reporter.note)
         self.phases = Phases(config, stride=model.stride)
         self.progress = Progress(
@@ -101,12 +84,9 @@ class Loop:
         found = load_snapshot(self.resume_folder, self.manifest.data_hash)
         if found is None:
             return False
-        self.progress, tensors = found
+        self.progress, state = found
         self._before = self.progress.seconds
-        self.model.load_state_dict(tensors["model"])
-        self.averaged.model.load_state_dict(tensors["averaged"])
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        self.buffers.keep()
+        self.learner.restore(state)
         return True
 
     def run(self, log: RunLog) -> None:
@@ -114,7 +94,7 @@ class Loop:
         self.log = log
         workers = self.config.workers
         if workers is None:
-            workers = min(8, (torch.get_num_threads() + 1) // 2) if self._on_gpu else 1
+            workers = min(8, (torch.get_num_threads() + 1) // 2) if self.learner.on_gpu else 1
         loader = CropLoader(
             self.crops,
             self.config.batch,
@@ -132,18 +112,14 @@ class Loop:
     def snapshot(self) -> None:
         """Write what the run can be resumed from."""
         self.progress.seconds = self.seconds
-        tensors = {
-            "model": self.model.state_dict(),
-            "averaged": self.averaged.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        save_snapshot(self.resume_folder, self.progress, tensors, self.manifest.data_hash)
+        state = self.learner.state()
+        save_snapshot(self.resume_folder, self.progress, state, self.manifest.data_hash)
         self._last_snapshot = time.monotonic()
 
     def validate(self) -> None:
         """Score the averaged weights, and keep them where they are the best so far."""
         started = time.perf_counter()
-        self.keeper.keep(self.averaged.model, self.progress, self.log, self._validating)
+        self.keeper.keep(self.learner.averaged.model, self.progress, self.log, self._validating)
         self._validation_s = time.perf_counter() - started
 
     @property
@@ -154,10 +130,6 @@ class Loop:
             return None
         plural = "s" if validations > 1 else ""
         return f"{validations} validation{plural} in a row without a better {self.config.metric}"
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.type == "cuda"
 
     def _finished(self) -> bool:
         """Do what is due between two steps; True where the last step is done."""
@@ -185,12 +157,14 @@ class Loop:
         length = None if progress.length is None else progress.length.steps
         phase = self._phase_at(progress.step)
         rate = learning_rate(progress.step, length, self.config)
-        with self._in_memory():
-            losses = self._learn(next(loader), rate)
+        losses, wrong = self.learner.step(next(loader), progress.step, rate)
         self._step_s.append(time.perf_counter() - started)
         self._native_s.append(self._step_s[-1] / phase.cost)
         self._losses.append({**losses, "waited": loader.waited_s - waited})
         progress.step += 1
+        progress.failed = progress.failed + 1 if wrong else 0
+        if wrong:
+            self._tell_skipped(wrong)
         if progress.step == phase.first_step + 1:
             self._tell_phase(phase)
         if progress.step % self.config.log_every == 0:
@@ -208,54 +182,8 @@ class Loop:
         if phase.first_step or self.config.stages:
             self.reporter.note(f"step {step}: {phase.told()}")
 
-    @contextmanager
-    def _in_memory(self) -> Iterator[None]:
-        """Turns what is raised where memory is short into a TooLargeStepError."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise TooLargeStepError(
-                f"memory of {self.device} does not suffice for step {self.progress.step + 1}: "
-                f"a smaller --batch than {self.config.batch}, or a smaller --crop than "
-                f"{self.config.crops.crop}, takes less"
-            ) from error
-
-    def _learn(self, batch: Batch, rate: float) -> dict[str, float]:
-        """One step of the optimizer; weights stay as they are where it is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.buffers.keep()
-        losses = self._losses_of(batch)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
-        limit = self.config.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        values = {name: float(v.detach()) for name, v in losses.items()}
-        values |= {"loss": float(total.detach()), "gradient": float(norm)}
-        if math.isfinite(values["loss"]) and math.isfinite(values["gradient"]):
-            self.optimizer.step()
-            self.averaged.update(self.progress.step)
-            self.progress.failed = 0
-        else:
-            self._skip(values)
-        self.optimizer.zero_grad(set_to_none=True)
-        return values
-
-    def _losses_of(self, batch: Batch) -> dict[str, Tensor]:
-        images = batch.images
-        if self._on_gpu:
-            images = images.pin_memory().to(self.device, non_blocking=True)
-        targets = [Target(*t) for t in zip(batch.xyxy, batch.label, strict=True)]
-        with autocast(self.device, self.precision):
-            return self.model(images.to(self.device), targets)
-
-    def _skip(self, values: dict[str, float]) -> None:
-        self.buffers.restore()
-        self.progress.failed += 1
-        wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        step = self.progress.step + 1
+    def _tell_skipped(self, wrong: list[str]) -> None:
+        step = self.progress.step
         self.reporter.note(f"step {step}: {', '.join(wrong)} not finite, step skipped")
         self.log.write("skipped", step=step, wrong=wrong)
 
@@ -279,15 +207,14 @@ class Loop:
 
     def _step_s_of(self, crops: CropConfig) -> float:
         batch = make_batch(self.crops, self.config.batch, self.progress.step, crops)
-        with self._in_memory():
-            return dry_step_s(self.model, lambda: self._losses_of(batch))
+        return self.learner.seconds_of(batch)
 
     def _settle_length(self) -> None:
         if self.validation is not None:
-            self._validation_s = self.validation.seconds(self.averaged.model)
+            self._validation_s = self.validation.seconds(self.learner.averaged.model)
         if self.config.stages:
             step_s = {crops.crop: self._step_s_of(crops) for crops in self.phases.configs}
-            self.phases = Phases(self.config, stride=self.model.stride, step_s=step_s)
+            self.phases = Phases(self.config, stride=self.learner.model.stride, step_s=step_s)
             self._native_s.clear()
         assert self.config.time_limit is not None
         measured = list(self._step_s)[MEASURED_STEPS // 4 :]  # the first ones warm up

@@ -8,24 +8,18 @@ from typing import Any
 
 import torch
 
-from smallobj.boxes import InputError
-from smallobj.datasets import (
-    DEFAULT_CACHE_GB,
-    DiskCache,
-    ImageCache,
-    Samples,
-    colour_statistics,
-    samples_of,
-)
+from smallobj.datasets import Samples, colour_statistics
 from smallobj.detectors import Detector, describe, detector_class
-from smallobj.prediction import choose_device, choose_precision, neutral_colour, views_of
+from smallobj.prediction import choose_device, choose_precision, views_of
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import TrainingData, load_data
 from smallobj.training.folder import RunFolder
 from smallobj.training.image_check import ImageCheck
+from smallobj.training.learner import TooLargeStepError
 from smallobj.training.log import RunLog, code_revision, environment, memory_mb, versions
-from smallobj.training.loop import DivergedError, Loop, TooLargeStepError
+from smallobj.training.loop import DivergedError, Loop
 from smallobj.training.reporting import PlainReporter, Reporter, duration
+from smallobj.training.sampling import image_cache, training_samples
 from smallobj.training.snapshot import has_snapshot, load_best
 from smallobj.training.start import bare_model, check_crop, first_model, with_init_settings
 from smallobj.training.stop import Interrupted, StopRequest
@@ -106,7 +100,7 @@ def _prepare(
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    cache = _cache(config, reporter)
+    cache = image_cache(config, reporter.note)
     check = ImageCheck(folder, config, cache, reporter, resumed=resumed)
     data = load_data(config, reporter.note, leave_out=check)
     torch.manual_seed(config.seed)
@@ -119,7 +113,8 @@ def _prepare(
         restored=resumed and has_snapshot(folder.resume),
         tell=reporter.note,
     )
-    crops = _samples(config, data, cache, model)
+    check_crop(config, model)
+    crops = training_samples(config, data.train, cache, model)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return _Prepared(
         started=started,
@@ -219,36 +214,6 @@ def _run(loop: Loop, log: RunLog, folder: RunFolder, data: TrainingData) -> Trai
     )
 
 
-def _cache(config: TrainConfig, reporter: Reporter) -> ImageCache:
-    disk = None
-    if config.cache_dir is not None:
-        limit_gb = DEFAULT_CACHE_GB if config.cache_gb is None else config.cache_gb
-        disk = DiskCache(config.cache_dir, limit_gb, tell=reporter.note)
-    return ImageCache(
-        config.cache_mb,
-        max_megapixels=config.max_megapixels,
-        squash_px=config.crops.squash_px,
-        disk=disk,
-    )
-
-
-def _samples(
-    config: TrainConfig, data: TrainingData, cache: ImageCache, model: Detector
-) -> Samples:
-    check_crop(config, model)
-    crops = samples_of(
-        data.train.table,
-        data.train.paths,
-        config.crops,
-        seed=config.seed,
-        cache=cache,
-        pad=neutral_colour(model),
-    )
-    if not len(crops):
-        raise InputError("every training box is marked to be ignored", file=config.data)
-    return crops
-
-
 def _manifest(config: TrainConfig, data: TrainingData, model: Detector, name: str) -> Manifest:
     return Manifest(
         id=name,
@@ -274,7 +239,7 @@ def _log_start(
         step=loop.progress.step,
         arch=config.arch,
         parameters=sum(p.numel() for p in model.parameters()),
-        precision=loop.precision,
+        precision=loop.learner.precision,
         train_images=len(data.train.paths),
         train_boxes=len(data.train.table),
         val_images=0 if data.val is None else len(data.val.paths),
@@ -301,7 +266,7 @@ def _summary(
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     held_out = "none" if data.val is None else f"{len(data.val.paths)} images"
     return (
-        f"{begin}: {config.arch} ({parameters:.2f} M parameters, {loop.precision} on "
+        f"{begin}: {config.arch} ({parameters:.2f} M parameters, {loop.learner.precision} on "
         f"{loop.device}), {end}, {len(data.train.paths)} images, {len(data.train.table)} boxes, "
         f"{held_out} held out"
     )

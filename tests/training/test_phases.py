@@ -14,8 +14,8 @@ from smallobj.boxes import InputError
 from smallobj.datasets import Batch
 from smallobj.training import TrainConfig, resume, train
 from smallobj.training.dry_step import dry_step_s
+from smallobj.training.learner import Learner
 from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
-from smallobj.training.loop import Loop
 from smallobj.training.phases import Phases
 
 STRIDE = 32
@@ -209,17 +209,17 @@ def test_with_a_time_limit_the_phases_follow_the_length_that_was_settled(
     """Every batch is that of its phase, those among them that were cut ahead of the settling."""
     del quick["steps"]
     sides: list[int] = []
-    plain = Loop._losses_of
+    plain = Learner._losses
 
-    def losses_of(self: Loop, batch: Batch) -> dict[str, torch.Tensor]:
+    def losses_of(self: Learner, batch: Batch) -> dict[str, torch.Tensor]:
         sides.append(batch.images.shape[-1])
         return plain(self, batch)
 
     def short(*_: Any, done: int, **__: Any) -> Length:
         return Length(steps=done + 4, validate_every=20, settled=done)
 
-    monkeypatch.setattr(Loop, "_losses_of", losses_of)
-    monkeypatch.setattr("smallobj.training.loop.dry_step_s", lambda *_: 0.1)
+    monkeypatch.setattr(Learner, "_losses", losses_of)
+    monkeypatch.setattr("smallobj.training.learner.dry_step_s", lambda *_: 0.1)
     monkeypatch.setattr("smallobj.training.loop.measured_length", short)
     config = TrainConfig.from_dict({**quick, **LEVERS, "time_limit": 60.0, "workers": 3})
     result = train(config, tmp_path / "a", reporter=listener())
