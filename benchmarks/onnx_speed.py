@@ -4,7 +4,7 @@
 
 Untrained weights: they do not change the time. Each round times every engine once; a ratio is the
 median over the rounds of torch's time in float32 over the other's in the same round. OpenVINO has
-a column where it is installed, torch in bfloat16 (what `predict` uses of a run) where the CPU
+two columns where it is installed, torch in bfloat16 (what `predict` uses of a run) where the CPU
 computes in it. On a machine that others share, OMP_WAIT_POLICY=PASSIVE keeps torch's threads from
 burning the others' time while they wait, and the others from making torch look slow.
 """
@@ -91,7 +91,10 @@ def _engines(arch: str, size: str | None, folder: Path, threads: int) -> dict[st
     engines["ONNX Runtime"] = load_onnx(files["fp32"], threads=threads, runtime=ONNXRUNTIME)[0]
     engines["fp16 weights"] = load_onnx(files["fp16"], threads=threads, runtime=ONNXRUNTIME)[0]
     if importlib.util.find_spec(OPENVINO):
-        engines["OpenVINO"] = load_onnx(files["fp32"], threads=threads, runtime=OPENVINO)[0]
+        for name, precision in (("OpenVINO", "fp32"), ("OpenVINO bf16", "bf16")):
+            engines[name] = load_onnx(
+                files["fp32"], threads=threads, runtime=OPENVINO, precision=precision
+            )[0]
     return engines
 
 

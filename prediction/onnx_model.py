@@ -53,7 +53,8 @@ class OnnxDetector(Detector):
 
     It predicts only, on the CPU. `skeleton`, built from the manifest, brings settings and decoding;
     its weights are random and never used. threads: None, as many as the machine has cores.
-    runtime: one of RUNTIMES. Raises InputError where the file is not what the manifest says.
+    runtime: one of RUNTIMES, precision: what it computes in. Raises InputError where the file is
+    not what the manifest says.
     """
 
     def __init__(
@@ -61,14 +62,16 @@ class OnnxDetector(Detector):
         content: bytes,
         skeleton: Detector,
         outputs: Sequence[str],
+        *,
         threads: int | None = None,
         runtime: str = ONNXRUNTIME,
+        precision: str = "fp32",
     ) -> None:
         super().__init__(skeleton.config, stride=skeleton.stride)
         self.skeleton = skeleton.eval()
         self.outputs = tuple(outputs)
         self._runtime = runtime
-        self._session = open_session(content, threads, runtime=runtime)
+        self._session = open_session(content, threads, runtime=runtime, precision=precision)
         self._check()
         self.eval()
 
@@ -119,7 +122,11 @@ class OnnxDetector(Detector):
 
 
 def load_onnx(
-    path: str | Path, *, threads: int | None = None, runtime: str = ONNXRUNTIME
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    runtime: str = ONNXRUNTIME,
+    precision: str = "fp32",
 ) -> tuple[OnnxDetector, Manifest]:
     """An exported detector and its manifest, as `load_detector` gives them of a run.
 
@@ -129,7 +136,7 @@ def load_onnx(
     manifest, or where the runtime is unknown or not installed; a changed file never comes to the
     runtime, which may crash on damage.
     """
-    check_runtime(runtime)
+    check_runtime(runtime, precision)
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -139,7 +146,14 @@ def load_onnx(
         raise InputError(reason, file=path)
     try:
         manifest, outputs = _read_metadata(content, runtime)
-        detector = OnnxDetector(content, detector_of(manifest), outputs, threads, runtime)
+        detector = OnnxDetector(
+            content,
+            detector_of(manifest),
+            outputs,
+            threads=threads,
+            runtime=runtime,
+            precision=precision,
+        )
     except InputError as error:
         raise InputError(error.reason, file=path, field=error.field, value=error.value) from error
     digest = hashlib.sha256(content).hexdigest()

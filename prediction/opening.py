@@ -20,8 +20,8 @@ def open_model(
 ) -> tuple[Detector, Manifest]:
     """The detector at `path`, ready to predict, and its manifest.
 
-    A run is loaded on `device`. An exported file (NAME.onnx) runs on the CPU, in the precision it
-    was exported with, on `threads` threads of `runtime` (one of RUNTIMES, None: ONNX Runtime).
+    A run is loaded on `device`. An exported file (NAME.onnx) runs on the CPU, on `threads` threads
+    of `runtime` (one of RUNTIMES, None: ONNX Runtime), in fp32, or in bf16 where that can.
     InputError where another device or precision is asked, or a runtime of what torch computes.
     """
     if not is_onnx(path):
@@ -31,7 +31,9 @@ def open_model(
         return load_detector(path, choose_device(device))
     if device not in ("auto", "cpu"):
         raise InputError("an ONNX file runs on the CPU here", field="device", value=device)
-    if precision != "auto":
-        reason = "an ONNX file has the precision it was exported with"
-        raise InputError(reason, field="precision", value=precision)
-    return load_onnx(path, threads=threads, runtime=runtime or ONNXRUNTIME)
+    return load_onnx(
+        path,
+        threads=threads,
+        runtime=runtime or ONNXRUNTIME,
+        precision="fp32" if precision == "auto" else precision,
+    )

@@ -12,6 +12,7 @@ from smallobj.boxes import InputError
 
 ONNXRUNTIME = "onnxruntime"
 OPENVINO = "openvino"
+_OPENVINO_NAMES = {"fp32": "f32", "bf16": "bf16"}  # of precisions
 
 
 class Session(ABC):
@@ -42,7 +43,15 @@ def library(name: str, *, what: str = "ONNX", extra: str = "onnx") -> Any:
 class OnnxRuntime(Session):
     """A session of ONNX Runtime. threads: None, as many as the machine has cores."""
 
-    def __init__(self, content: bytes, threads: int | None = None, *, optimise: bool = True):
+    def __init__(
+        self,
+        content: bytes,
+        threads: int | None = None,
+        *,
+        precision: str = "fp32",
+        optimise: bool = True,
+    ):
+        assert precision == "fp32"
         runtime = library("onnxruntime")
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors alone
@@ -72,20 +81,26 @@ class OnnxRuntime(Session):
 
 
 class OpenVino(Session):
-    """A request of OpenVINO's CPU plugin, which computes in float32 as the file says.
+    """A request of OpenVINO's CPU plugin, which computes in float32 as the file says, or in bf16.
 
-    Left alone it would halve the numbers where the CPU can, and tie its threads to cores that other
-    processes may be tied to as well.
+    Left alone it would tie its threads to cores that other processes may be tied to as well.
     """
 
-    def __init__(self, content: bytes, threads: int | None = None, *, optimise: bool = True):
+    def __init__(
+        self,
+        content: bytes,
+        threads: int | None = None,
+        *,
+        precision: str = "fp32",
+        optimise: bool = True,
+    ):
         core = library("openvino", what="OpenVINO", extra="openvino").Core()
         self._model = core.read_model(content)
         self._request = None
         if optimise:
             settings = {
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": _OPENVINO_NAMES[precision],
                 "ENABLE_CPU_PINNING": False,
                 "INFERENCE_NUM_THREADS": threads or 0,
             }
@@ -111,29 +126,43 @@ class OpenVino(Session):
 
 class _Runtime(NamedTuple):
     session: type[OnnxRuntime] | type[OpenVino]
+    precisions: tuple[str, ...]  # that it computes in
     telling_line: int  # of its errors, which says what is wrong
 
 
-_RUNTIMES = {ONNXRUNTIME: _Runtime(OnnxRuntime, 0), OPENVINO: _Runtime(OpenVino, -1)}
+_RUNTIMES = {
+    ONNXRUNTIME: _Runtime(OnnxRuntime, ("fp32",), 0),
+    OPENVINO: _Runtime(OpenVino, tuple(_OPENVINO_NAMES), -1),
+}
 RUNTIMES = tuple(_RUNTIMES)
 
 
-def check_runtime(name: str) -> None:
-    """Raise InputError for a runtime that is unknown."""
+def check_runtime(name: str, precision: str = "fp32") -> None:
+    """Raise InputError for a runtime that is unknown, or does not compute in that precision."""
     if name not in _RUNTIMES:
         raise InputError(f"must be one of {', '.join(RUNTIMES)}", field="runtime", value=name)
+    known = _RUNTIMES[name].precisions
+    if precision not in known:
+        reason = f"{name} computes an exported file in {' or '.join(known)}"
+        raise InputError(reason, field="precision", value=precision)
 
 
 def open_session(
-    content: bytes, threads: int | None, *, runtime: str = ONNXRUNTIME, optimise: bool = True
+    content: bytes,
+    threads: int | None,
+    *,
+    runtime: str = ONNXRUNTIME,
+    precision: str = "fp32",
+    optimise: bool = True,
 ) -> Session:
     """The graph of an ONNX file in a runtime; not optimised it serves for its metadata alone.
 
     Raises InputError where the runtime is unknown or not installed, or cannot take the file.
     """
-    check_runtime(runtime)
+    check_runtime(runtime, precision)
     try:
-        return _RUNTIMES[runtime].session(content, threads, optimise=optimise)
+        session = _RUNTIMES[runtime].session
+        return session(content, threads, precision=precision, optimise=optimise)
     except InputError:
         raise
     except Exception as error:  # neither runtime's errors have a class of their own

@@ -91,7 +91,7 @@ def test_export_tells_size_step_outputs_and_agreement(model, tmp_path, capsys) -
     ("options", "reason"),
     [
         (["--device", "cuda"], "an ONNX file runs on the CPU here"),
-        (["--precision", "bf16"], "has the precision it was exported with"),
+        (["--precision", "bf16"], "onnxruntime computes an exported file in fp32, got bf16"),
     ],
 )
 def test_what_an_exported_file_cannot_do_is_refused(  # noqa: PLR0917

@@ -67,6 +67,17 @@ def test_raw_outputs_are_those_of_torch_at_any_batch_and_size(exported) -> None:
 
 
 @installed
+def test_in_half_numbers_raw_outputs_are_nearly_those_of_torch(exported) -> None:
+    images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)
+    whole, half = (
+        open_model(exported.file, threads=1, runtime="openvino", precision=precision)[0]
+        for precision in ("auto", "bf16")
+    )
+    assert raw_difference(exported.detector, half, images) <= 0.1  # equal where a CPU has none
+    assert raw_difference(exported.detector, whole, images) <= 1e-4
+
+
+@installed
 def test_predicted_boxes_are_those_of_torch_end_to_end(exported, tmp_path) -> None:
     rng = np.random.default_rng(0)
     photo = tmp_path / "a.png"
