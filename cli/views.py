@@ -84,7 +84,7 @@ def search(
     ] = "0.5",
     merge: Annotated[
         str, typer.Option(metavar="WAY[,WAY,...]", help="Ways to try: of wbf, nms, nmw.")
-    ] = "wbf",
+    ] = "wbf,nmw",
     max_views: Annotated[
         int | None, typer.Option(help="Most views that may be chosen.", show_default="no limit")
     ] = None,

@@ -34,7 +34,7 @@ class ViewPlan:
     seed: int = 0  # decides how images are dealt and drawn
     groups: Sequence[str] | None = field(default=None, repr=False)  # of every image
     nms_ious: tuple[float, ...] = (NMS_IOU,)  # the first one is what the plain view starts with
-    merges: tuple[str, ...] = (MERGE,)  # of MERGES
+    merges: tuple[str, ...] = (MERGE, "nmw")  # of MERGES; detectors differ in what suits them
     max_views: int | None = None  # most views that are chosen
     max_seconds: float | None = None  # most seconds an image that they may take together
     max_boxes: int = MAX_BOXES  # kept an image, as predicting keeps them
