@@ -9,6 +9,7 @@ from smallobj.datasets.loader import Batch, CropLoader, make_batch
 from smallobj.datasets.samples import Samples, samples_of
 from smallobj.datasets.squash import Squashed
 from smallobj.datasets.statistics import ColourStatistics, colour_statistics
+from smallobj.datasets.threads import compute_alone, own_threads
 from smallobj.datasets.zipped import ZipArchive, ZipMember
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "ZipArchive",
     "ZipMember",
     "colour_statistics",
+    "compute_alone",
     "image_size",
     "make_batch",
+    "own_threads",
     "read_image",
     "samples_of",
 ]

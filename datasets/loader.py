@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from smallobj.datasets.config import CropConfig
 from smallobj.datasets.samples import Samples
+from smallobj.datasets.threads import compute_alone, own_threads
 
 
 class Batch(NamedTuple):
@@ -45,12 +47,16 @@ class CropLoader:
         """
         self._crops, self._batch, self._config_at = crops, batch, config_at
         self._next = first_step
-        self._pool = ThreadPoolExecutor(workers, "crops") if workers else None
+        self._pool = (
+            ThreadPoolExecutor(workers, "crops", initializer=compute_alone) if workers else None
+        )
+        self._open = ExitStack()
         self._ahead = 2 * workers
         self._waiting: deque[_Ahead] = deque()
         self.waited_s = 0.0  # seconds that the asker waited for batches
 
     def __enter__(self) -> Self:
+        self._open.enter_context(own_threads())
         return self
 
     def __exit__(
@@ -61,6 +67,7 @@ class CropLoader:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        self._open.close()
 
     def __iter__(self) -> Iterator[Batch]:
         return self

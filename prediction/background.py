@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
+from smallobj.datasets import compute_alone, own_threads
+
 Item = TypeVar("Item")
 
 _PATIENCE_S = 0.1  # how soon the thread notices that nobody reads any more
@@ -21,7 +23,8 @@ class _Ended(NamedTuple):
 def in_background(items: Iterable[Item], *, ahead: int) -> Iterator[Item]:
     """The items in their order, made in another thread, at most `ahead` of them waiting.
 
-    An error in the making is raised here. The thread has ended when this generator is closed.
+    Torch has no threads beside that one in the making. An error in the making is raised here. The
+    thread has ended when this generator is closed.
     """
     ready: queue.Queue[_Given[Item] | _Ended] = queue.Queue(ahead)
     abandoned = threading.Event()
@@ -36,6 +39,7 @@ def in_background(items: Iterable[Item], *, ahead: int) -> Iterator[Item]:
         return False
 
     def work() -> None:
+        compute_alone()
         error: BaseException | None = None
         try:
             for item in items:
@@ -46,12 +50,13 @@ def in_background(items: Iterable[Item], *, ahead: int) -> Iterator[Item]:
         put(_Ended(error))
 
     thread = threading.Thread(target=work, name="smallobj-feeding", daemon=True)
-    thread.start()
-    try:
-        while isinstance(message := ready.get(), _Given):
-            yield message.item
-        if message.error is not None:
-            raise message.error
-    finally:
-        abandoned.set()
-        thread.join()
+    with own_threads():
+        thread.start()
+        try:
+            while isinstance(message := ready.get(), _Given):
+                yield message.item
+            if message.error is not None:
+                raise message.error
+        finally:
+            abandoned.set()
+            thread.join()

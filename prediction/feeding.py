@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smallobj.boxes import InputError
 from smallobj.boxes.compiled import cpu_count
-from smallobj.datasets import ImageSource, image_size, read_image
+from smallobj.datasets import ImageSource, compute_alone, image_size, read_image
 from smallobj.prediction.batching import BatchSizes
 from smallobj.tta import Patch, View, looks
 
@@ -141,7 +141,7 @@ def _decoded(
     """The images in order, some decoded ahead in threads; what cannot be read as its error."""
     decoders = max(1, min(_MOST_DECODERS, cpu_count() // 2))
     ahead: deque[tuple[int, int, Future[Tensor | InputError]]] = deque()
-    with ThreadPoolExecutor(decoders) as pool:
+    with ThreadPoolExecutor(decoders, initializer=compute_alone) as pool:
         for index, path in enumerate(paths):
             pixels = _pixels(path, max_megapixels)
             while ahead and (

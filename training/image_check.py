@@ -9,7 +9,7 @@ import msgspec
 
 from smallobj.boxes import InputError, write_bytes
 from smallobj.boxes.compiled import cpu_count
-from smallobj.datasets import ImageCache, read_image
+from smallobj.datasets import ImageCache, compute_alone, own_threads, read_image
 from smallobj.prediction import Skipped, escaped, printable, write_skipped
 from smallobj.training.config import TrainConfig
 from smallobj.training.folder import RunFolder
@@ -104,16 +104,17 @@ class ImageCheck:
     def _faults(self, fresh: Mapping[Path, bool], largest_pixels: int) -> Iterator[str | None]:
         """Why each image cannot be read, None where it can; Ctrl-C ends it at once."""
         threads = min(_MOST_THREADS, cpu_count(), max(1, int(_PIXELS_AT_ONCE // largest_pixels)))
-        pool = ThreadPoolExecutor(threads, "look")
+        pool = ThreadPoolExecutor(threads, "look", initializer=compute_alone)
         started = time.monotonic()
-        try:
-            found = pool.map(self._fault, fresh, fresh.values())
-            for done, fault in enumerate(found, 1):
-                left_s = (time.monotonic() - started) / done * (len(fresh) - done)
-                self._reporter.checking(done, len(fresh), left_s)
-                yield fault
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with own_threads():
+            try:
+                found = pool.map(self._fault, fresh, fresh.values())
+                for done, fault in enumerate(found, 1):
+                    left_s = (time.monotonic() - started) / done * (len(fresh) - done)
+                    self._reporter.checking(done, len(fresh), left_s)
+                    yield fault
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _fault(self, path: Path, kept: bool) -> str | None:
         try:

@@ -1,6 +1,7 @@
 """The whole pipeline with a detector that finds coloured squares exactly."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ from PIL import Image
 
 from smallobj.boxes import BoxTable, Classes, InputError
 from smallobj.detectors import Target, build_detector
-from smallobj.prediction import PredictConfig, choose_device, predict, stream
+from smallobj.prediction import (
+    PredictConfig,
+    choose_device,
+    feeding,
+    predict,
+    stream,
+    threads_of,
+)
 from smallobj.tta import MERGES, Tiling, View, parse_views
 
 CLASSES = Classes.of(["red", "green"])
@@ -244,3 +252,24 @@ def test_a_real_detector_predicts_and_goes_on_learning(arch, tmp_path) -> None:
     target = Target(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([1]))
     loss = sum(detector(images, [target, target]).values())
     loss.backward()
+
+
+def test_what_reads_ahead_leaves_the_threads_to_the_network(monkeypatch, tmp_path) -> None:
+    """And when it is done, threads are begun with as many as before."""
+    read, had = feeding.read_image, []
+
+    def reading(*arguments, **settings):
+        had.append(torch.get_num_threads())
+        return read(*arguments, **settings)
+
+    monkeypatch.setattr(feeding, "read_image", reading)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    detector = build_detector(
+        "centernet", num_classes=2, mean=(110.0,) * 3, std=(60.0,) * 3, size="tiny"
+    )
+    with threads_of(3):
+        predict(detector, [tmp_path / "a.png"] * 2, ["a", "b"], classes=Classes.of(["a", "b"]))
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+        assert torch.get_num_threads() == 3
+    assert had == [1, 1]
