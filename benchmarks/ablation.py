@@ -9,13 +9,12 @@ already is not trained again.
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from commands import smallobj
 from deeppcb_subset import write_boards
 
 BOARDS = {"train": ("00041", "12000", "12100"), "val": ("12300",)}
@@ -82,10 +81,7 @@ def trained(words: Sequence[str], folder: Path, seed: str) -> float:
     """The best map50 of a run, which is trained where it is not there yet."""
     run = folder / seed
     if not run.with_suffix(".json").exists():
-        command = [str(Path(sys.executable).with_name("smallobj")), "train", *words]
-        command += ["--seed", seed, "--out", str(run), "--overwrite"]
-        print("+", *command, flush=True)
-        subprocess.run(command, check=True)
+        smallobj("train", *words, "--seed", seed, "--out", run, "--overwrite")
     return float(end_of(run)["scores"]["map50"])
 
 

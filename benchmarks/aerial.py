@@ -12,9 +12,9 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from commands import smallobj
 
 HELD_OUT = re.compile(r"DJI_0762-|MOS(15[6-9]|16\d|17[0-8])\.|DJI_00(20|22|28)\.")
 TRUCK = "1"
@@ -85,12 +85,6 @@ def scored(arch: str, row: str, run: Path, data: Path) -> str:
         low, high = (found["intervals"][metric][end] for end in ("low", "high"))
         cells.append(f"{found['overall'][metric]:.3f} ({low:.3f} to {high:.3f})")
     return f"| {' | '.join(cells)} |"
-
-
-def smallobj(*words: object) -> None:
-    command = [str(Path(sys.executable).with_name("smallobj")), *map(str, words)]
-    print("+ smallobj", *command[1:], file=sys.stderr, flush=True)
-    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 if __name__ == "__main__":

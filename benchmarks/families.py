@@ -8,11 +8,10 @@ Everything else is as `smallobj train` has it. What is there already is not trai
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from commands import smallobj
 from deeppcb_subset import TRAINING_BOARDS, VALIDATION_BOARDS, write_boards
 
 from smallobj.detectors import detector_class, list_detectors
@@ -77,12 +76,6 @@ def scored(scores: dict[str, Any]) -> list[str]:
     low, high = (run["intervals"]["map50"][end] for end in ("low", "high"))
     map50 = f"{overall['map50']:.3f} ({low:.3f} to {high:.3f})"
     return [map50, f"{overall['map50_95']:.3f}", f"{small['map50']:.3f}"]
-
-
-def smallobj(*words: object) -> None:
-    command = [str(Path(sys.executable).with_name("smallobj")), *map(str, words)]
-    print("+ smallobj", *command[1:], flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

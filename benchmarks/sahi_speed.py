@@ -70,7 +70,7 @@ class Wrapped(Detector):
         self.model = model
 
     def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> dict[str, Tensor]:
-        answers = self.model([*images.float().div_(255)])
+        answers = self.model([*(images / 255)])
         joined = {name: torch.cat([a[name] for a in answers]) for name in answers[0]}
         return joined | {"counts": torch.tensor([len(a["scores"]) for a in answers])}
 
