@@ -12,12 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smallobj.boxes import InputError, read_toml
 from smallobj.datasets import Batch, CropConfig, CropLoader
-from smallobj.detectors import Detector, Target, detector_of
+from smallobj.detectors import Detector, detector_of
 from smallobj.prediction import choose_device, printable
 from smallobj.training.config import TrainConfig
 from smallobj.training.data import Tell, load_data, load_training_part
 from smallobj.training.folder import CHECKPOINTS, CONFIG, RunFolder
 from smallobj.training.image_check import read_looked
+from smallobj.training.learner import targets_of
 from smallobj.training.log import code_revision, versions
 from smallobj.training.part import Part
 from smallobj.training.sampling import image_cache, training_samples
@@ -109,8 +110,7 @@ def renew_statistics(
         norm.momentum = None
     device = model.mean.device
     for batch in batches:
-        targets = [Target(*target) for target in zip(batch.xyxy, batch.label, strict=True)]
-        model(batch.images.to(device), targets)
+        model(batch.images.to(device), targets_of(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()

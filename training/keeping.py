@@ -11,14 +11,13 @@ from torch import Tensor
 
 from smallobj.detectors import Detector
 from smallobj.training.config import TrainConfig
+from smallobj.training.data import Tell
 from smallobj.training.folder import RunFolder
 from smallobj.training.log import RunLog
 from smallobj.training.snapshot import Progress, save_best
 from smallobj.training.validation import Validation
 from smallobj.weights import FULL, Manifest
 from smallobj.weights.checkpoint import apply_state, cast_weights, require_finite, save_weights
-
-Tell = Callable[[str], None]
 
 
 class Keeper:

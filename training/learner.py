@@ -88,9 +88,8 @@ class Learner:
         images = batch.images
         if self.on_gpu:
             images = images.pin_memory().to(self.device, non_blocking=True)
-        targets = [Target(*t) for t in zip(batch.xyxy, batch.label, strict=True)]
         with autocast(self.device, self.precision):
-            return self.model(images.to(self.device), targets)
+            return self.model(images.to(self.device), targets_of(batch))
 
     @contextmanager
     def _in_memory(self, what: str) -> Iterator[None]:
@@ -105,3 +104,8 @@ class Learner:
                 f"a smaller --batch than {self._config.batch}, or a smaller --crop than "
                 f"{self._config.crops.crop}, takes less"
             ) from error
+
+
+def targets_of(batch: Batch) -> list[Target]:
+    """What a detector is to find in each crop."""
+    return [Target(*target) for target in zip(batch.xyxy, batch.label, strict=True)]
