@@ -3,7 +3,8 @@ from typing import Annotated
 
 import typer
 
-from smallobj.cli.label_options import Kind
+from smallobj.cli.label_options import ImagesOption, KindOption, NamesOption
+from smallobj.cli.look_options import DeviceOption
 
 weights_app = typer.Typer(no_args_is_help=True, help="Trained weights in other forms.")
 
@@ -65,15 +66,9 @@ def average(
             help="Labels of training images: a folder or a file of labels.",
         ),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(show_default="beside the labels", help="Folder of the images.")
-    ] = None,
-    kind: Annotated[
-        Kind | None, typer.Option(show_default="by content", help="Format of the labels.")
-    ] = None,
-    names: Annotated[
-        Path | None, typer.Option(help="File of class names, where the labels give none.")
-    ] = None,
+    images: ImagesOption = None,
+    kind: KindOption = None,
+    names: NamesOption = None,
     voc_origin: Annotated[
         int | None,
         typer.Option(show_default="1", help="What Pascal VOC files call the first pixel: 1 or 0."),
@@ -88,9 +83,7 @@ def average(
     batches: Annotated[
         int, typer.Option(min=1, help="Batches of training crops that batch norms are renewed by.")
     ] = 50,
-    device: Annotated[
-        str, typer.Option(help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, ...")
-    ] = "auto",
+    device: DeviceOption = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the model that --out holds.")
     ] = False,
