@@ -67,6 +67,13 @@ class ImageCache:
         self._keep(path, image)
         return image
 
+    def share_memory(self, processes: int) -> None:
+        """Be one of so many copies in processes of their own, which keep within the limit together.
+
+        What was read before they began is the same memory for all.
+        """
+        self._limit //= processes
+
     def _by_disk(self, disk: DiskCache, place: Path, path: Path) -> Pixels:
         image = disk.read(place)
         if image is None:

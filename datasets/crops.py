@@ -104,6 +104,10 @@ class Crops:
             cut = pasted(cut, self._pieces(order, index, config, rng), rng)
         return changed_crop(cut, config, rng)
 
+    def share_memory(self, processes: int) -> None:
+        """See Samples."""
+        self._cache.share_memory(processes)
+
     def _cut(
         self,
         aim: NDArray[np.int64],

@@ -26,6 +26,10 @@ class Samples(Protocol):
         """
         ...
 
+    def share_memory(self, processes: int) -> None:
+        """Be one of so many copies in processes of their own, see `ImageCache.share_memory`."""
+        ...
+
 
 def samples_of(
     table: BoxTable,

@@ -71,6 +71,10 @@ class Squashed:
         cut = Cut(pixels, xyxy, self._table.label[rows][kept])
         return changed_crop(cut, self._config if config is None else config, rng)
 
+    def share_memory(self, processes: int) -> None:
+        """See Samples."""
+        self._cache.share_memory(processes)
+
 
 def squashed_boxes(
     xyxy: Array, size: tuple[int, int], squash_px: int

@@ -38,12 +38,18 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     return "bf16" if able else "fp32"
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context a detector runs in; see `choose_precision`."""
+def autocast(
+    device: torch.device, precision: str, *, cached: bool = True
+) -> AbstractContextManager[object]:
+    """The context a detector runs in; see `choose_precision`.
+
+    cached: whether weights that are used twice are rounded once; not where kernels are recorded.
+    """
     precision = choose_precision(device, precision)
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype, cache_enabled=cached)
 
 
 def _cpu_computes_bf16() -> bool:

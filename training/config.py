@@ -21,7 +21,15 @@ DEFAULT_STEPS = 4000
 RATES = {"adamw": 4e-3, "adam": 1e-3, "sgd": 0.02}
 DECAYS = {"adamw": 0.05, "adam": 0.0, "sgd": 1e-4}
 PRECISIONS = ("auto", "fp32", "bf16")
-FREE_ON_RESUME = ("workers", "cache_mb", "cache_dir", "cache_gb", "snapshot_s", "log_every")
+FREE_ON_RESUME = (
+    "record",
+    "workers",
+    "cache_mb",
+    "cache_dir",
+    "cache_gb",
+    "snapshot_s",
+    "log_every",
+)
 _PATHS = ("data", "images", "names", "val", "init", "cache_dir")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -80,7 +88,8 @@ class TrainConfig:
     metric: str = "map50"  # what the best weights are best by
     validate_every: int | None = None  # steps; None: such that it takes about a seventh
     max_megapixels: float = 400.0  # larger images are refused by their header
-    workers: int | None = None  # threads that cut crops; None: 1 on a CPU, up to 8 beside a GPU
+    record: bool = True  # on a GPU: the network's kernels, to be started together
+    workers: int | None = None  # that cut crops: a thread on a CPU, up to 16 processes beside a GPU
     cache_mb: float = 2000.0  # decoded images kept in memory
     cache_dir: Path | None = None  # folder where decoded images are kept too; None: nowhere
     cache_gb: float | None = None  # most that is kept there; None: 20

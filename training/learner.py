@@ -1,7 +1,7 @@
 """A detector that learns: its optimizer, its averaged weights, and one step of both."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from smallobj.prediction import autocast, out_of_memory
 from smallobj.training.config import TrainConfig
 from smallobj.training.dry_step import dry_step_s
 from smallobj.training.optimise import AveragedModel, GoodBuffers, make_optimizer
+from smallobj.training.recorded import record_network
 
 
 class TooLargeStepError(InputError):
@@ -24,12 +25,21 @@ class TooLargeStepError(InputError):
 class Learner:
     """Takes batches, one a step; weights stay as they are where a step is not finite."""
 
-    def __init__(self, config: TrainConfig, model: Detector, precision: str) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: Detector,
+        precision: str,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """tell: is told where the network's kernels cannot be recorded, see `record_network`."""
         self.model, self.device, self.precision = model, model.mean.device, precision
         self.averaged = AveragedModel(model, config.ema)
         self._config = config
         self._optimizer = make_optimizer(model, config)
         self._buffers = GoodBuffers(model)
+        if self.on_gpu and config.record:
+            record_network(model, precision, tell)
 
     @property
     def on_gpu(self) -> bool:
@@ -81,13 +91,16 @@ class Learner:
         total.backward()
         limit = self._config.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        values = {name: float(v.detach()) for name, v in losses.items()}
-        return values | {"loss": float(total.detach()), "gradient": float(norm)}
+        found = [*losses.values(), total, norm]
+        # Together: each number that is asked for waits for the device.
+        values = torch.stack([value.detach() for value in found]).tolist()
+        return dict(zip((*losses, "loss", "gradient"), values, strict=True))
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         images = batch.images
         if self.on_gpu:
-            images = images.pin_memory().to(self.device, non_blocking=True)
+            pinned = images if images.is_pinned() else images.pin_memory()
+            images = pinned.to(self.device, non_blocking=True)
         with autocast(self.device, self.precision):
             return self.model(images.to(self.device), targets_of(batch))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from smallobj.datasets import CropConfig, CropLoader, Samples, make_batch
+from smallobj.datasets import CropConfig, CropLoader, Samples, make_batch, processes_that_fit
 from smallobj.detectors import Detector
 from smallobj.training.config import TrainConfig
 from smallobj.training.folder import RunFolder
@@ -25,6 +25,7 @@ from smallobj.training.validation import Validation
 from smallobj.weights import Manifest
 
 FAILED_STEPS = 3  # in a row end a run
+_MOST_WORKERS = 16
 _KEEPING_S = 0.1  # about what it takes to write weights, where nothing is validated
 
 
@@ -54,7 +55,7 @@ class Loop:
         started: time.monotonic() of the run.
         """
         self.config, self.crops, self.validation = config, crops, validation
-        self.learner = Learner(config, model, precision)
+        self.learner = Learner(config, model, precision, reporter.note)
         self.manifest, self.resume_folder = manifest, folder.resume  # where snapshots lie
         self.reporter, self.stop, self.device = reporter, stop, model.mean.device
         self.keeper = Keeper(config, folder, manifest, validation, reporter.note)
@@ -92,17 +93,7 @@ class Loop:
     def run(self, log: RunLog) -> None:
         """Train to the end. Raises Interrupted or DivergedError, with what is needed kept."""
         self.log = log
-        workers = self.config.workers
-        if workers is None:
-            workers = min(8, (torch.get_num_threads() + 1) // 2) if self.learner.on_gpu else 1
-        loader = CropLoader(
-            self.crops,
-            self.config.batch,
-            workers=workers,
-            first_step=self.progress.step,
-            config_at=lambda step: self._phase_at(step).crops,
-        )
-        with loader:
+        with self._loader() as loader:
             while not self._finished():
                 self.stop.raise_if_asked()
                 self._one_step(loader)
@@ -147,6 +138,28 @@ class Loop:
     def _validating(self, done: int, images: int) -> None:
         self.reporter.validating(done, images)
         self.stop.raise_if_asked()
+
+    def _loader(self) -> CropLoader:
+        """Beside a GPU processes cut, as each step there takes Python's lock all the time."""
+        config = self.config
+        workers, processes = 1 if config.workers is None else config.workers, 0
+        if self.learner.on_gpu:
+            if config.workers is None:
+                workers = max(1, min(_MOST_WORKERS, torch.get_num_threads() - 2))
+            processes = processes_that_fit(workers, batch=config.batch, crop_px=config.crops.crop)
+            if processes < workers:
+                kind = f"{processes} processes" if processes else f"{workers} threads, slower,"
+                self.reporter.note(
+                    f"{kind} cut crops: shared memory has no room for more processes"
+                )
+        return CropLoader(
+            self.crops,
+            config.batch,
+            workers=processes or workers,
+            processes=processes > 0,
+            first_step=self.progress.step,
+            config_at=lambda step: self._phase_at(step).crops,
+        )
 
     def _phase_at(self, step: int) -> Phase:
         return self.phases.at(step, self.progress.length)

@@ -60,8 +60,9 @@ class AveragedModel:
         decay = min(self._decay, (1 + step) / (10 + step))
         mine, new = zip(*self._floats, strict=True)
         torch._foreach_lerp_(mine, new, 1 - decay)
-        for count, value in self._counts:
-            count.copy_(value)
+        if self._counts:
+            counts, values = zip(*self._counts, strict=True)
+            torch._foreach_copy_(counts, values)
 
 
 class GoodBuffers:

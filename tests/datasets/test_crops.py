@@ -84,16 +84,15 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(marked: Marked) -> None:
     assert not all(same(first[place], other.crop(*place)) for place in places)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(("workers", "processes"), [(1, False), (3, False), (2, True)])
 def test_batches_do_not_depend_on_workers_or_on_where_they_began(
-    marked: Marked, workers: int
+    marked: Marked, workers: int, processes: bool
 ) -> None:
     crops = crops_of(marked, CropConfig(crop=64))
     with CropLoader(crops, 5, workers=0) as plain:
         wanted = [next(plain) for _ in range(12)]
-    with CropLoader(
-        crops_of(marked, CropConfig(crop=64)), 5, workers=workers, first_step=4
-    ) as some:
+    other = crops_of(marked, CropConfig(crop=64))
+    with CropLoader(other, 5, workers=workers, processes=processes, first_step=4) as some:
         found = [next(some) for _ in range(8)]
     for a, b in zip(wanted[4:], found, strict=True):
         assert torch.equal(a.images, b.images)
@@ -101,9 +100,9 @@ def test_batches_do_not_depend_on_workers_or_on_where_they_began(
         assert all(torch.equal(x, y) for x, y in zip(a.label, b.label, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize(("workers", "processes"), [(0, False), (1, False), (3, False), (2, True)])
 def test_a_batch_is_cut_by_the_config_that_holds_when_it_is_taken(
-    marked: Marked, workers: int
+    marked: Marked, workers: int, processes: bool
 ) -> None:
     """What was cut ahead before it was known is cut again; which boxes are aimed at stays."""
     usual, later = CropConfig(crop=64), CropConfig(crop=64, colour=0, scale_jitter=0)
@@ -112,7 +111,7 @@ def test_a_batch_is_cut_by_the_config_that_holds_when_it_is_taken(
     def config_at(step: int) -> CropConfig:
         return later if known and step >= 3 else usual
 
-    with CropLoader(crops, 5, workers=workers, config_at=config_at) as loader:
+    with CropLoader(crops, 5, workers=workers, processes=processes, config_at=config_at) as loader:
         found = [next(loader) for _ in range(2)]
         known = True
         found += [next(loader) for _ in range(3)]

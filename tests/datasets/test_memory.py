@@ -61,7 +61,10 @@ def test_colours_change_and_stay_in_order() -> None:
     assert any((jitter_colour(grey, 0.3, rng) != 90).any() for _ in range(3))
 
 
-def test_a_broken_image_is_named_by_the_loader(marked: Marked, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_broken_image_is_named_by_the_loader(
+    marked: Marked, tmp_path: Path, processes: bool
+) -> None:
     table, _ = marked
     broken = tmp_path / "broken.png"
     broken.write_bytes(marked[1][0].read_bytes()[:300])
@@ -73,8 +76,10 @@ def test_a_broken_image_is_named_by_the_loader(marked: Marked, tmp_path: Path) -
         cache=ImageCache(1),
         pad=(0, 0, 0),
     )
-    with CropLoader(crops, 2, workers=1) as loader, pytest.raises(InputError, match=r"broken\.png"):
+    loader = CropLoader(crops, 2, workers=1, processes=processes)
+    with loader, pytest.raises(InputError, match=r"broken\.png") as raised:
         next(loader)
+    assert raised.value.file == broken
 
 
 def resident_mb() -> float:
