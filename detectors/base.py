@@ -142,7 +142,7 @@ class Detector(nn.Module, ABC):
         x = self.normalise(images)
         if targets is None:
             return in_float32(self.network(x))
-        moved = [Target(t.xyxy.to(images.device), t.label.to(images.device)) for t in targets]
+        moved = _on_device(targets, images.device)
         height, width = images.shape[2:]
         return self.training_losses(x, moved, (height, width))
 
@@ -236,6 +236,17 @@ def check_targets(targets: Sequence[Target], images: int, num_classes: int) -> N
             raise ValueError(f"target {i}: a box is not finite or has no area")
         if not bool(((label >= 0) & (label < num_classes)).all()):
             raise ValueError(f"target {i}: a label is outside 0 to {num_classes - 1}")
+
+
+def _on_device(targets: Sequence[Target], device: torch.device) -> list[Target]:
+    """All targets in two transfers, as a GPU waits for each."""
+    if all(t.xyxy.device == t.label.device == device for t in targets):
+        return list(targets)
+    counts = [len(t.label) for t in targets]
+    xyxy, label = (
+        torch.cat(column).to(device).split(counts) for column in zip(*targets, strict=True)
+    )
+    return [Target(*one) for one in zip(xyxy, label, strict=True)]
 
 
 def best_candidates(

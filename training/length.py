@@ -1,13 +1,15 @@
 """How many steps a run has, and how often it validates: settled once, then kept."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from smallobj.training.config import DEFAULT_STEPS, TrainConfig
 
-MEASURED_STEPS = 16  # of a run with a time limit, before its length is settled
+MEASURED_STEPS = 16  # of a run with a time limit, at least, before its length is settled
+MOST_MEASURED_STEPS = 100
+_MEASURED_SHARE = 0.02  # of the limit: the first batches were cut before there was a step
 _VALIDATION_SHARE = 0.15  # of the time
 _MOST_VALIDATIONS = 20
 _FORWARD_SHARE = 1 / 3  # of a training step
@@ -42,6 +44,13 @@ def planned_length(
         steps = max(1, math.ceil(config.epochs * crops / config.batch))
     trained = mean_cost * steps * config.batch * config.crops.crop**2 / _FORWARD_SHARE
     return _length(config, steps, int(_VALIDATION_SHARE * trained / max(1, val_pixels)))
+
+
+def is_measured(step_s: Collection[float], time_limit: float) -> bool:
+    """Whether so many steps, of so many seconds each, tell how long those to come take."""
+    if len(step_s) >= MOST_MEASURED_STEPS:
+        return True
+    return len(step_s) >= MEASURED_STEPS and sum(step_s) >= _MEASURED_SHARE * time_limit
 
 
 def measured_length(

@@ -14,7 +14,13 @@ from smallobj.training.config import TrainConfig
 from smallobj.training.folder import RunFolder
 from smallobj.training.keeping import Keeper
 from smallobj.training.learner import Learner
-from smallobj.training.length import MEASURED_STEPS, Length, measured_length, planned_length
+from smallobj.training.length import (
+    MOST_MEASURED_STEPS,
+    Length,
+    is_measured,
+    measured_length,
+    planned_length,
+)
 from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import learning_rate
 from smallobj.training.phases import Phase, Phases
@@ -70,7 +76,7 @@ class Loop:
         )
         self._started = self._last_snapshot = started
         self._before = 0.0  # seconds of earlier starts
-        self._step_s: deque[float] = deque(maxlen=100)
+        self._step_s: deque[float] = deque(maxlen=MOST_MEASURED_STEPS)
         self._native_s: deque[float] = deque(maxlen=100)  # of a step at native scale, estimated
         self._validation_s = 0.0
         self._losses: list[dict[str, float]] = []
@@ -185,7 +191,7 @@ class Loop:
         self.reporter.step(progress, losses["loss"], self._left_s())
         if progress.failed >= FAILED_STEPS:
             raise DivergedError(f"loss or gradient not finite in {FAILED_STEPS} steps in a row")
-        if progress.length is None and len(self._step_s) >= MEASURED_STEPS:
+        if progress.length is None and is_measured(self._step_s, self.config.time_limit or 0):
             self._settle_length()
 
     def _tell_phase(self, phase: Phase) -> None:
@@ -230,7 +236,7 @@ class Loop:
             self.phases = Phases(self.config, stride=self.learner.model.stride, step_s=step_s)
             self._native_s.clear()
         assert self.config.time_limit is not None
-        measured = list(self._step_s)[MEASURED_STEPS // 4 :]  # the first ones warm up
+        measured = list(self._step_s)[len(self._step_s) // 4 :]  # the first ones warm up
         length = measured_length(
             self.config,
             done=self.progress.step,

@@ -25,6 +25,8 @@ def record_network(detector: Detector, precision: str, tell: Callable[[str], Non
     that is told and it goes on as it is.
     """
     if type(detector).training_losses is Detector.training_losses:
+        # It is about streams that differ, as those of recording and of training are to.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         detector.network = _Recorded(detector, precision, tell)  # type: ignore[method-assign]
 
 

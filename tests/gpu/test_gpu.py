@@ -174,6 +174,9 @@ def test_profile_measures_the_gpu(trained: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "p.json").read_text())
 
 
-def test_no_such_gpu_is_told(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("predict", trained, DEEPPCB, "--device", "cuda:77") == 2
-    assert "cuda:77" in capsys.readouterr().err
+def test_no_such_gpu_is_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.json"
+    assert call("predict", trained, DEEPPCB, "--device", "cuda:77", "--out", out) == 2
+    assert "no such device here" in capsys.readouterr().err

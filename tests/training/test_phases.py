@@ -221,7 +221,7 @@ def test_with_a_time_limit_the_phases_follow_the_length_that_was_settled(
     monkeypatch.setattr(Learner, "_losses", losses_of)
     monkeypatch.setattr("smallobj.training.learner.dry_step_s", lambda *_: 0.1)
     monkeypatch.setattr("smallobj.training.loop.measured_length", short)
-    config = TrainConfig.from_dict({**quick, **LEVERS, "time_limit": 60.0, "workers": 3})
+    config = TrainConfig.from_dict({**quick, **LEVERS, "time_limit": 5.0, "workers": 3})
     result = train(config, tmp_path / "a", reporter=listener())
     assert result.steps == MEASURED_STEPS + 4
     assert sides == [32] * MEASURED_STEPS + [64] * 4
