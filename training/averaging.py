@@ -21,7 +21,7 @@ from smallobj.training.image_check import read_looked
 from smallobj.training.learner import targets_of
 from smallobj.training.log import code_revision, versions
 from smallobj.training.part import Part
-from smallobj.training.sampling import image_cache, training_samples
+from smallobj.training.sampling import image_cache, loader_of, training_samples
 from smallobj.weights import DTYPES, Manifest, read_manifest, run_folder
 from smallobj.weights.averaging import MeanState, check_alike, origin_of_mean
 from smallobj.weights.checkpoint import (
@@ -188,7 +188,7 @@ def _loader(
         )
     cache = image_cache(config, tell)
     crops = training_samples(config, part, cache, model)
-    return CropLoader(crops, config.batch, workers=1)
+    return loader_of(config, crops, on_gpu=model.mean.device.type == "cuda", tell=tell)
 
 
 def _write(model: Detector, manifests: Sequence[Manifest], folder: RunFolder) -> Manifest:

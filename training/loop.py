@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
-import torch
-
-from smallobj.datasets import CropConfig, CropLoader, Samples, make_batch, processes_that_fit
+from smallobj.datasets import CropConfig, CropLoader, Samples, make_batch
 from smallobj.detectors import Detector
 from smallobj.training.config import TrainConfig
 from smallobj.training.folder import RunFolder
@@ -25,13 +23,13 @@ from smallobj.training.log import RunLog, memory_mb
 from smallobj.training.optimise import learning_rate
 from smallobj.training.phases import Phase, Phases
 from smallobj.training.reporting import Reporter
+from smallobj.training.sampling import loader_of
 from smallobj.training.snapshot import Progress, load_snapshot, save_snapshot
 from smallobj.training.stop import StopRequest
 from smallobj.training.validation import Validation
 from smallobj.weights import Manifest
 
 FAILED_STEPS = 3  # in a row end a run
-_MOST_WORKERS = 16
 _KEEPING_S = 0.1  # about what it takes to write weights, where nothing is validated
 
 
@@ -99,7 +97,14 @@ class Loop:
     def run(self, log: RunLog) -> None:
         """Train to the end. Raises Interrupted or DivergedError, with what is needed kept."""
         self.log = log
-        with self._loader() as loader:
+        with loader_of(
+            self.config,
+            self.crops,
+            on_gpu=self.learner.on_gpu,
+            tell=self.reporter.note,
+            first_step=self.progress.step,
+            config_at=lambda step: self._phase_at(step).crops,
+        ) as loader:
             while not self._finished():
                 self.stop.raise_if_asked()
                 self._one_step(loader)
@@ -144,28 +149,6 @@ class Loop:
     def _validating(self, done: int, images: int) -> None:
         self.reporter.validating(done, images)
         self.stop.raise_if_asked()
-
-    def _loader(self) -> CropLoader:
-        """Beside a GPU processes cut, as each step there takes Python's lock all the time."""
-        config = self.config
-        workers, processes = 1 if config.workers is None else config.workers, 0
-        if self.learner.on_gpu:
-            if config.workers is None:
-                workers = max(1, min(_MOST_WORKERS, torch.get_num_threads() - 2))
-            processes = processes_that_fit(workers, batch=config.batch, crop_px=config.crops.crop)
-            if processes < workers:
-                kind = f"{processes} processes" if processes else f"{workers} threads, slower,"
-                self.reporter.note(
-                    f"{kind} cut crops: shared memory has no room for more processes"
-                )
-        return CropLoader(
-            self.crops,
-            config.batch,
-            workers=processes or workers,
-            processes=processes > 0,
-            first_step=self.progress.step,
-            config_at=lambda step: self._phase_at(step).crops,
-        )
 
     def _phase_at(self, step: int) -> Phase:
         return self.phases.at(step, self.progress.length)
