@@ -1,5 +1,6 @@
 """Crops show their boxes where they say, and depend on seed, epoch and index alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from smallobj.datasets.loader import make_batch
 from smallobj.datasets.windows import Window, background_window, boxes_in_window, window_around
 
 Marked = tuple[BoxTable, list[Path]]
-PLAIN = CropConfig(crop=96, colour=0, scale_jitter=0)
+PLAIN = CropConfig(crop=96, balance=0).plain()
 
 
 def crops_of(marked: Marked, config: CropConfig, seed: int = 0) -> Crops:
@@ -28,7 +29,7 @@ def same(a: Crop, b: Crop) -> bool:
 
 @pytest.mark.parametrize("symmetry", ["all", "mirror", "none"])
 def test_a_box_lies_on_its_own_pixels(marked: Marked, symmetry: str) -> None:
-    crops = crops_of(marked, CropConfig(crop=96, colour=0, scale_jitter=0, symmetry=symmetry))
+    crops = crops_of(marked, replace(PLAIN, symmetry=symmetry))
     for index in range(len(crops)):
         image, xyxy, label = crops.crop(0, index)
         assert image.shape == (3, 96, 96)
@@ -42,7 +43,7 @@ def test_a_box_lies_on_its_own_pixels(marked: Marked, symmetry: str) -> None:
 
 
 def test_a_scaled_crop_scales_its_boxes(marked: Marked) -> None:
-    crops = crops_of(marked, CropConfig(crop=96, colour=0, scale_jitter=1))
+    crops = crops_of(marked, replace(PLAIN, scale_jitter=1))
     sides = set()
     for index in range(len(crops)):
         image, xyxy, label = crops.crop(0, index)
@@ -55,9 +56,7 @@ def test_a_scaled_crop_scales_its_boxes(marked: Marked) -> None:
 
 def test_every_aimed_box_is_shown_whole_and_the_share_of_background_holds(marked: Marked) -> None:
     table, _ = marked
-    crops = crops_of(
-        marked, CropConfig(crop=96, background=0.25, symmetry="none", crops_per_image=3)
-    )
+    crops = crops_of(marked, replace(PLAIN, background=0.25, symmetry="none", crops_per_image=3))
     order = crops.order(3)
     aimed = order[order[:, 1] >= 0]
     assert np.bincount(aimed[:, 0]).max() <= 3
@@ -123,7 +122,7 @@ def test_a_batch_is_cut_by_the_config_that_holds_when_it_is_taken(
 
 def test_images_without_a_box_are_background_and_none_at_all_is_no_crop(marked: Marked) -> None:
     table, paths = marked
-    crops = crops_of(marked, CropConfig(crop=96, background=0.5))
+    crops = crops_of(marked, replace(PLAIN, background=0.5))
     order = crops.order(0)
     assert (order[order[:, 0] == 4, 1] == -1).all()
     assert 4 in order[:, 0]

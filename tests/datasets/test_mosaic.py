@@ -18,7 +18,7 @@ from smallobj.datasets.paste import blend, free_place, laid, opacity, pasted, pi
 from smallobj.datasets.windows import Cut
 
 Marked = tuple[BoxTable, list[Path]]
-PLAIN = CropConfig(crop=128, colour=0, scale_jitter=0)
+PLAIN = CropConfig(crop=128, balance=0).plain()
 COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250))
 GREY = (100, 100, 100)
 
