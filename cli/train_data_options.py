@@ -124,7 +124,7 @@ BackgroundOption = Annotated[
 BalanceOption = Annotated[
     float | None,
     _samples(
-        show_default="0.5",
+        show_default="1",
         help="How far rare classes are aimed at oftener: 0, as labelled, to 1, all alike.",
     ),
 ]
@@ -138,7 +138,7 @@ ScaleJitterOption = Annotated[
 MosaicOption = Annotated[
     float | None,
     _samples(
-        show_default="0.5",
+        show_default="0",
         help="Share of the crops that are put together from four images.",
     ),
 ]

@@ -31,9 +31,9 @@ class CropConfig:
     scale: float = 1.0  # pixels of a crop for each of the photograph, before the jitter
     background: float = 0.15  # share of crops at places without an object
     crops_per_image: int = 8  # at most, an epoch; one an object where there are fewer objects
-    balance: float = 0.5  # boxes of a class of n are drawn by n ** -balance; 1: classes alike
+    balance: float = 1.0  # boxes of a class of n are drawn by n ** -balance; 1: classes alike
     scale_jitter: float = 0.25  # half of the crops are scaled by up to 1.25 or down to 1 / 1.25
-    mosaic: float = 0.5  # share of crops put together from four
+    mosaic: float = 0.0  # share of crops put together from four
     paste: float = 0.0  # share of crops into which 1 to 3 objects of other images are pasted
     colour: float = 0.2  # strength of the change of colours; 0 is none
     symmetry: str = "all"  # flips and turns: all, mirror (left and right alone) or none

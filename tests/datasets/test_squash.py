@@ -173,9 +173,9 @@ def test_a_cache_or_a_table_that_does_not_fit_is_refused(marked: Marked) -> None
     [
         ("background", 0.3),
         ("crops_per_image", 2),
-        ("balance", 1.0),
+        ("balance", 0.5),
         ("scale_jitter", 0.0),
-        ("mosaic", 0.0),
+        ("mosaic", 0.5),
         ("paste", 0.5),
         ("scale", 0.5),
         ("min_visible", 0.5),
